@@ -1,0 +1,148 @@
+package cli
+
+import (
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+// normalize rewrites args from the dialect of Go's flag package into kong's: "-name value",
+// "--name value" and "-name=value" become "--name=value", and a switch loses or spells out its
+// value. kong alone reads "-config x" as the short options -c -o -n and so on.
+//
+// "--" ends it. A positional that names a command selects that command's flags for what follows;
+// flags may also stand behind other positionals ("ctl logs web -f"), unless the command passes
+// its arguments through. What is not known stays, with two dashes, for kong to name.
+func normalize(model *kong.Application, args []string) ([]string, error) {
+	node := model.Node
+	flags := flagsOf(node)
+	out := make([]string, 0, len(args))
+	for i := 0; i < len(args); i++ {
+		arg := args[i]
+		if arg == "--" || passesThrough(node) {
+			return append(out, args[i:]...), nil
+		}
+		if len(arg) < 2 || arg[0] != '-' {
+			out = append(out, arg)
+			node = descend(node, arg)
+			flags = flagsOf(node)
+			continue
+		}
+		var next *string
+		if i+1 < len(args) {
+			next = &args[i+1]
+		}
+		normal, tookNext, err := normalizeFlag(flags, arg, next)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, normal)
+		if tookNext {
+			i++
+		}
+	}
+	return out, nil
+}
+
+// normalizeFlag rewrites one option, whose value may be the next argument.
+func normalizeFlag(flags map[string]*kong.Flag, arg string, next *string) (normal string, tookNext bool, err error) {
+	name, value, hasValue := strings.Cut(strings.TrimPrefix(arg[1:], "-"), "=")
+	if name == "" || name[0] == '-' {
+		return "", false, fmt.Errorf("bad flag syntax: %s", arg)
+	}
+	flag, known := flags[name]
+	switch {
+	case !known && hasValue:
+		return "--" + name + "=" + value, false, nil
+	case !known:
+		return "--" + name, false, nil
+	case flag.IsCounter(), flag.IsBool() && !hasValue:
+		return "--" + flag.Name, false, nil
+	case flag.IsBool():
+		on, err := strconv.ParseBool(value)
+		if err != nil {
+			return "", false, fmt.Errorf("-%s: %q is not a boolean: use true or false", name, value)
+		}
+		return "--" + flag.Name + "=" + strconv.FormatBool(on), false, nil
+	case hasValue:
+		return "--" + flag.Name + "=" + value, false, nil
+	case next == nil:
+		return "", false, fmt.Errorf("-%s needs a value: -%s %s", name, name, placeholder(flag))
+	default:
+		return "--" + flag.Name + "=" + *next, true, nil
+	}
+}
+
+// verbatim decodes strings as they stand; kong's own mapper replaces bytes that are not UTF-8,
+// and file names may have them.
+func verbatim() kong.Option {
+	decode := func(ctx *kong.DecodeContext, target reflect.Value) error {
+		token, err := ctx.Scan.PopValue("string")
+		if err != nil {
+			return err
+		}
+		target.SetString(token.String())
+		return nil
+	}
+	return kong.KindMapper(reflect.String, kong.MapperFunc(decode))
+}
+
+// flagsOf returns the flags that kong accepts at node, by name, alias and letter: those of the
+// node, of its ancestors and of its default command.
+func flagsOf(node *kong.Node) map[string]*kong.Flag {
+	flags := map[string]*kong.Flag{}
+	if def := defaultCommand(node); def != nil {
+		node = def
+	}
+	for ; node != nil; node = node.Parent {
+		for _, flag := range node.Flags {
+			for _, name := range append([]string{flag.Name}, flag.Aliases...) {
+				flags[name] = flag
+			}
+			if flag.Short != 0 {
+				flags[string(flag.Short)] = flag
+			}
+		}
+	}
+	return flags
+}
+
+// descend returns the node that a positional argument leads to: a command, or node itself.
+func descend(node *kong.Node, arg string) *kong.Node {
+	for _, child := range node.Children {
+		if child.Type != kong.CommandNode {
+			continue
+		}
+		for _, name := range append([]string{child.Name}, child.Aliases...) {
+			if name == arg {
+				return child
+			}
+		}
+	}
+	if def := defaultCommand(node); def != nil {
+		return def
+	}
+	return node
+}
+
+func defaultCommand(node *kong.Node) *kong.Node {
+	if node.DefaultCmd != nil && node.DefaultCmd.Tag.Default == "withargs" {
+		return node.DefaultCmd
+	}
+	return nil
+}
+
+func passesThrough(node *kong.Node) bool {
+	if node.Passthrough {
+		return true
+	}
+	for _, arg := range node.Positional {
+		if arg.Passthrough {
+			return true
+		}
+	}
+	return false
+}
