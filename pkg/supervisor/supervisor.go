@@ -1,0 +1,317 @@
+// Package supervisor runs a set of units and takes them down in order.
+//
+//	Stop(Graceful)  out of service ─ drain delay ─ each unit once all that need it are gone ─ deadline: KILL
+//	Stop(Fast)      out of service ─ all units at once ─ 1 s: KILL
+//	Stop(Now)       KILL, and so does a second Stop in any mode
+//
+// The pod also ends by itself: when an essential unit has ended for good, and
+// when no unit is left that will run again.
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// Why units are stopped, as causes of contexts.
+var (
+	ErrShutdown = errors.New("the pod is shutting down")
+	ErrKill     = errors.New("the time to stop is over")
+)
+
+// Mode is how to stop.
+type Mode int
+
+// The modes, from the gentlest.
+const (
+	Graceful Mode = iota // in reverse dependency order, within the deadline
+	Fast                 // all at once, within a second
+	Now                  // kill
+)
+
+const (
+	// fastDeadline is what units get to end in a Fast stop.
+	fastDeadline = time.Second
+	// unkillable is how long to wait after a kill. What is still there then
+	// hangs in the kernel, and the end of the pod must not hang with it.
+	unkillable = 2 * time.Second
+)
+
+// ExitKilled is the exit code after a stop in which units had to be killed.
+const ExitKilled = 128 + 9
+
+// Unit is what is run: a process.
+type Unit struct {
+	Name string
+	// Run returns when the unit is gone: nil when it completed, else an error,
+	// whose method ExitCode() int says the code.
+	Run       func(ctx context.Context) error
+	Needs     []string // names of units that must outlive this one
+	Essential bool     // its end is the end of the pod
+}
+
+// Config is what a supervisor runs, and how it stops it.
+type Config struct {
+	Units      []Unit
+	DrainDelay time.Duration // between OnDrain and the first stop
+	Deadline   time.Duration // from the request to stop to KILL
+	// OnDrain takes the pod out of service. It is called once, before the
+	// first unit is told to stop.
+	OnDrain func(reason string)
+	// Linger keeps a pod alive that has nothing to run.
+	Linger bool
+}
+
+// Supervisor owns the units' lifetimes. Make one with [New].
+type Supervisor struct {
+	stops chan request
+	halt  context.Context
+	kill  context.Context
+
+	cancelHalt, cancelKill context.CancelCauseFunc
+}
+
+type request struct {
+	mode   Mode
+	reason string
+	asked  bool // by Stop, not by the pod's own end
+}
+
+// New returns a supervisor of nothing: units are made with its contexts first.
+func New() *Supervisor {
+	s := &Supervisor{stops: make(chan request, 4)}
+	s.halt, s.cancelHalt = context.WithCancelCause(context.Background())
+	s.kill, s.cancelKill = context.WithCancelCause(context.Background())
+	return s
+}
+
+// Halt ends when nothing may be started any more.
+func (s *Supervisor) Halt() context.Context { return s.halt }
+
+// Kill ends when units must be ended by force.
+func (s *Supervisor) Kill() context.Context { return s.kill }
+
+// Stop asks for the end of the pod; the reason is for people. It never blocks
+// and may be called at any time, also before Run.
+func (s *Supervisor) Stop(mode Mode, reason string) {
+	select {
+	case s.stops <- request{mode, reason, true}:
+	default: // with so many waiting, the last word is among them
+	}
+}
+
+// Run runs all units until Stop is called, ctx ends, an essential unit ends or
+// none is left. It returns the exit code of the pod once all units are gone.
+func (s *Supervisor) Run(ctx context.Context, cfg Config) int {
+	r := newRun(s, cfg)
+	select {
+	case q := <-s.stops: // a signal during start-up: nothing is started
+		return r.shutdown(q)
+	default:
+	}
+	r.start(context.WithoutCancel(ctx))
+	return r.shutdown(r.serve(ctx))
+}
+
+// run is the state of one call of Run, owned by its goroutine.
+type run struct {
+	*Supervisor
+	cfg   Config
+	units []running
+	index map[string]int
+	ends  chan end
+	left  int // units that are not gone
+	code  int // of the first unit that decides it, -1: none has
+	wg    sync.WaitGroup
+}
+
+type running struct {
+	stop  context.CancelCauseFunc
+	users int  // units that need this one and are not gone
+	told  bool // to stop, or gone
+}
+
+type end struct {
+	unit int
+	err  error
+}
+
+func newRun(s *Supervisor, cfg Config) *run {
+	return &run{
+		Supervisor: s,
+		cfg:        cfg,
+		units:      make([]running, len(cfg.Units)),
+		index:      make(map[string]int, len(cfg.Units)),
+		ends:       make(chan end, len(cfg.Units)),
+		code:       -1,
+	}
+}
+
+func (r *run) start(ctx context.Context) {
+	r.left = len(r.units)
+	for i, u := range r.cfg.Units {
+		r.index[u.Name] = i
+	}
+	for i, u := range r.cfg.Units {
+		for _, need := range u.Needs {
+			if j, ok := r.index[need]; ok {
+				r.units[j].users++
+			}
+		}
+		var unit context.Context
+		unit, r.units[i].stop = context.WithCancelCause(ctx)
+		r.wg.Go(func() { r.ends <- end{i, u.Run(unit)} })
+	}
+}
+
+// serve returns the reason why the pod ends.
+func (r *run) serve(ctx context.Context) request {
+	for r.left > 0 || r.cfg.Linger {
+		select {
+		case q := <-r.stops:
+			r.code = 0 // asked for, so what failed before is no failure of the pod
+			return q
+		case <-ctx.Done():
+			r.code = 0
+			return request{Graceful, context.Cause(ctx).Error(), true}
+		case e := <-r.ends:
+			u := r.cfg.Units[e.unit]
+			if u.Essential {
+				r.code = exitCode(e.err)
+			} else if e.err != nil && r.code < 0 {
+				r.code = exitCode(e.err)
+			}
+			r.ended(e)
+			if u.Essential {
+				return request{Graceful, u.Name + " has ended and is essential", false}
+			}
+		}
+	}
+	return request{Graceful, "no process is left to run", false}
+}
+
+// ended takes note that a unit is gone.
+func (r *run) ended(e end) {
+	r.left--
+	r.units[e.unit].stop(nil)
+	r.units[e.unit].told = true
+	for _, need := range r.cfg.Units[e.unit].Needs {
+		if j, ok := r.index[need]; ok {
+			r.units[j].users--
+		}
+	}
+}
+
+// shutdown stops all units and returns the exit code of the pod.
+func (r *run) shutdown(q request) int {
+	r.cancelHalt(ErrShutdown)
+	d := newDeadline(q.mode, r.cfg.Deadline)
+	defer d.timer.Stop()
+	if r.cfg.OnDrain != nil {
+		r.cfg.OnDrain(q.reason)
+	}
+	var drained <-chan time.Time
+	released := r.cfg.DrainDelay <= 0 || q.mode != Graceful
+	if !released {
+		drained = time.After(r.cfg.DrainDelay)
+	} else {
+		r.release(q.mode)
+	}
+	for r.left > 0 {
+		select {
+		case e := <-r.ends:
+			r.ended(e)
+			if released {
+				r.release(q.mode)
+			}
+		case <-drained:
+			released = true
+			r.release(q.mode)
+		case again := <-r.stops:
+			q.mode = hurry(q, again)
+			q.asked = true
+			d.shorten(q.mode)
+			if q.mode != Graceful {
+				released = true
+				r.release(q.mode)
+			}
+		case <-d.timer.C:
+			if d.killed {
+				return ExitKilled
+			}
+			d.killed = true
+			d.timer.Reset(unkillable)
+			r.cancelKill(ErrKill)
+			r.release(Now)
+		}
+	}
+	r.wg.Wait()
+	if d.killed && r.code <= 0 {
+		return ExitKilled
+	}
+	return max(r.code, 0)
+}
+
+// release tells every unit to stop that no other needs any more, or all when
+// there is no time for order.
+func (r *run) release(mode Mode) {
+	for i := range r.units {
+		u := &r.units[i]
+		if u.stop != nil && !u.told && (mode != Graceful || u.users == 0) {
+			u.told = true
+			u.stop(ErrShutdown)
+		}
+	}
+}
+
+// hurry returns the mode after another request to stop: the second one that
+// somebody asked for kills.
+func hurry(q, again request) Mode {
+	if q.asked {
+		return Now
+	}
+	return max(q.mode, again.mode)
+}
+
+// deadline is the time at which units are killed.
+type deadline struct {
+	at     time.Time
+	timer  *time.Timer
+	killed bool
+}
+
+func newDeadline(mode Mode, graceful time.Duration) *deadline {
+	d := &deadline{at: time.Now().Add(graceful), timer: time.NewTimer(graceful)}
+	d.shorten(mode)
+	return d
+}
+
+// shorten brings the deadline forward to what the mode allows.
+func (d *deadline) shorten(mode Mode) {
+	at := d.at
+	switch mode {
+	case Fast:
+		at = time.Now().Add(fastDeadline)
+	case Now:
+		at = time.Now()
+	}
+	if !d.killed && at.Before(d.at) {
+		d.at = at
+		d.timer.Reset(time.Until(at))
+	}
+}
+
+// exitCode returns the exit code that an error stands for: 0 for nil, what the
+// error itself says, else 1.
+func exitCode(err error) int {
+	var said interface{ ExitCode() int }
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &said):
+		return said.ExitCode()
+	}
+	return 1
+}
