@@ -314,7 +314,7 @@ func TestLife(t *testing.T) {
 			setup: func(s *stage) {
 				s.fails = errBoom
 			},
-			do:   func(s *stage) { s.at(2 * time.Second) },
+			do:   func(s *stage) { s.at(2 * time.Second) }, // the second pause ends at 3 s
 			want: "0s starting|0s backoff|1s starting|1s backoff|2s stopped",
 		},
 		{
@@ -364,8 +364,8 @@ func TestLife(t *testing.T) {
 				}
 			}),
 			setup: func(s *stage) { s.ignores = true },
-			do:    func(s *stage) { s.at(46 * time.Second) },
-			want:  "0s starting|0s running|20s ready|26s running|29s ready|40s stopping|40s 101 gets 15|45s 101 gets 9|45s backoff|46s stopped",
+			do:    func(s *stage) { s.at(45500 * time.Millisecond) },
+			want:  "0s starting|0s running|20s ready|26s running|29s ready|40s stopping|40s 101 gets 15|45s 101 gets 9|45s backoff|45.5s stopped",
 		},
 		{
 			name: "a stop timeout of zero kills at once",
