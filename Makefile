@@ -1,0 +1,101 @@
+# Works in a fresh clone with Go, git and make. The workspace is for editors only: see go.work.
+export GOWORK := off
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS   += --no-print-directory
+
+BIN       ?= bin
+FUZZTIME  ?= 30s
+# With CI=true results are not taken from the cache.
+TESTFLAGS ?= $(if $(CI),-count=1)
+
+VERSION ?= $(shell git describe --tags --match 'v*' --dirty 2>/dev/null || echo devel)
+COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+STAMP   := github.com/process-wrapper/process-wrapper/pkg/cli
+LDFLAGS := -s -w -X $(STAMP).version=$(VERSION) -X $(STAMP).commit=$(COMMIT)
+
+# Debian packages: gcc for the race detector, the rest for tests that drive the binaries.
+LINT_PACKAGES  := shellcheck
+TEST_PACKAGES  := gcc libc6-dev util-linux busybox-static docker.io
+BENCH_PACKAGES := supervisor s6 runit tini
+
+MODULES := . tools/dev tools/e2e
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: build
+build: ## build every command and examples/hello into bin/
+	@mkdir -p $(BIN)
+	@CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/... ./examples/hello
+
+.PHONY: run
+run: build ## run examples/demo.yaml under process-wrapper
+	@mkdir -p tmp
+	@echo 'Starting examples/demo.yaml. When the log says that all is ready, open:'
+	@echo '  http://localhost:8080/              the demo server (try /slow, then press Ctrl-C here)'
+	@echo '  http://localhost:8111/status        which process is ready'
+	@echo '  http://localhost:8111/v1/processes  phases, restarts, probes'
+	@echo '  http://localhost:8111/readiness     what the kubelet asks (also /liveness)'
+	@echo '  http://localhost:8111/metrics       for Prometheus'
+	@echo 'Ctrl-C stops it.'
+	@exec $(BIN)/process-wrapper -config examples/demo.yaml -readiness-file tmp/started
+
+.PHONY: test
+test: test-packages test-unit test-race test-e2e ## install what the tests need, then run all of them
+
+.PHONY: test-packages
+test-packages:
+	@scripts/packages.sh 'the race detector and tests in namespaces and containers' $(TEST_PACKAGES)
+
+.PHONY: test-unit
+test-unit: ## unit tests
+	@echo '# unit tests'
+	@go test $(TESTFLAGS) ./...
+
+.PHONY: test-race
+test-race: ## unit tests under the race detector
+	@echo '# unit tests with -race'
+	@CGO_ENABLED=1 go test -race $(TESTFLAGS) ./...
+
+.PHONY: test-e2e
+test-e2e: ## end-to-end tests: drive the built binaries
+	@echo '# end-to-end tests'
+	@go -C tools/e2e test $(TESTFLAGS) ./...
+
+.PHONY: bench
+bench: ## benchmarks, and comparisons with what Debian ships
+	@scripts/packages.sh 'comparisons with other process managers' $(BENCH_PACKAGES)
+	@go test -run '^$$' -bench . -benchmem ./pkg/...
+	@go -C tools/e2e test -run '^$$' -bench . -timeout 30m ./...
+
+.PHONY: fuzz
+fuzz: ## run each fuzz target for FUZZTIME (30s)
+	@scripts/fuzz.sh $(FUZZTIME)
+
+.PHONY: lint
+lint: bin/golangci-lint ## check format, code, go.mod files and scripts
+	@files=$$(gofmt -l .); [[ -z $$files ]] || { echo "not formatted, run gofmt -w on:" $$files >&2; exit 1; }
+	@bin/golangci-lint run ./...
+	@cd tools/e2e && ../../bin/golangci-lint run --config ../../.golangci.yml ./...
+	@for m in $(MODULES); do go -C $$m mod tidy -diff || { echo "$$m/go.mod is not tidy: run make tidy" >&2; exit 1; }; done
+	@scripts/packages.sh 'the check of shell scripts' $(LINT_PACKAGES)
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run scripts/*.sh; fi
+
+# Its version is in tools/dev/go.mod; the first build takes minutes, later ones are cached.
+bin/golangci-lint: tools/dev/go.mod tools/dev/go.sum
+	@echo 'Building golangci-lint; this takes some minutes once.'
+	@go -C tools/dev build -trimpath -ldflags '-s -w' -o ../../bin/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $@
+
+.PHONY: tidy
+tidy: ## go mod tidy in every module
+	@for m in $(MODULES); do go -C $$m mod tidy; done
+
+.PHONY: clean
+clean: ## remove what make built
+	@rm -rf bin dist tmp
