@@ -1,0 +1,232 @@
+package output
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+)
+
+// Format says what becomes of a child's line.
+type Format uint8
+
+// The formats, see the package comment.
+const (
+	Wrap  Format = iota // one logfmt record a line; structured lines keep their level
+	Plain               // bytes pass through
+	Auto                // as Wrap, and the severity of text lines is detected
+)
+
+// ParseFormat reads LOG_FORMAT or logFormat, in any case: "" and "wrap", "free" and "plain", "auto".
+func ParseFormat(s string) (Format, error) {
+	switch strings.ToLower(s) {
+	case "", "wrap":
+		return Wrap, nil
+	case "free", "plain":
+		return Plain, nil
+	case "auto":
+		return Auto, nil
+	}
+	return Wrap, fmt.Errorf("log format %q is unknown: use wrap, auto, plain or free", s)
+}
+
+// String returns the name that ParseFormat takes.
+func (f Format) String() string {
+	switch f {
+	case Plain:
+		return "plain"
+	case Auto:
+		return "auto"
+	default:
+		return "wrap"
+	}
+}
+
+// Level is the normalised severity of a line.
+type Level uint8
+
+// The levels, in ascending order.
+const (
+	Debug Level = iota
+	Info
+	Warn
+	Error
+	Fatal
+
+	levels = int(Fatal) + 1
+)
+
+// String returns debug, info, warn, error or fatal.
+func (l Level) String() string {
+	switch l {
+	case Debug:
+		return "debug"
+	case Warn:
+		return "warn"
+	case Error:
+		return "error"
+	case Fatal:
+		return "fatal"
+	default:
+		return "info"
+	}
+}
+
+// parseLevel knows the spellings of the common loggers, in any case, and the numbers of pino and bunyan. exact is false
+// when the normal form says less than the word.
+func parseLevel(word []byte) (l Level, exact, ok bool) {
+	var buf [13]byte
+	if len(word) == 0 || len(word) > len(buf) {
+		return Info, false, false
+	}
+	low := buf[:len(word)]
+	for i, c := range word {
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		low[i] = c
+	}
+	switch string(low) {
+	case "info", "inf", "i", "information", "informational", "30":
+		return Info, true, true
+	case "debug", "dbg", "d", "20":
+		return Debug, true, true
+	case "warn", "warning", "wrn", "w", "40":
+		return Warn, true, true
+	case "error", "err", "eror", "e", "50":
+		return Error, true, true
+	case "fatal", "ftl", "f", "60":
+		return Fatal, true, true
+	}
+	l, ok = coarseLevel(string(low))
+	return l, false, ok
+}
+
+func coarseLevel(word string) (Level, bool) {
+	switch word {
+	case "trace", "trc", "t", "verbose", "10":
+		return Debug, true
+	case "notice":
+		return Info, true
+	case "severe":
+		return Error, true
+	case "critical", "crit", "panic", "dpanic", "alert", "emerg", "emergency":
+		return Fatal, true
+	}
+	return Info, false
+}
+
+const (
+	detectWords = 8   // how many words of a text line may carry its severity,
+	detectBytes = 160 // within so many bytes
+)
+
+// detectLevel finds the severity of a text line; Info where there is none.
+func detectLevel(line []byte) Level {
+	if l, ok := headerLevel(line); ok {
+		return l
+	}
+	head := line[:min(len(line), detectBytes)]
+	for range detectWords {
+		head = bytes.TrimLeft(head, " \t")
+		if len(head) == 0 {
+			break
+		}
+		end := bytes.IndexAny(head, " \t")
+		if end < 0 {
+			end = len(head)
+		}
+		if l, ok := wordLevel(head[:end]); ok {
+			return l
+		}
+		head = head[end:]
+	}
+	return pairLevel(line)
+}
+
+// headerLevel reads klog's "E0102 15:04:05" and the "<3>" prefix of syslog and systemd.
+func headerLevel(line []byte) (Level, bool) {
+	if len(line) >= 3 && line[0] == '<' && line[2] == '>' && '0' <= line[1] && line[1] <= '7' {
+		return [8]Level{Fatal, Fatal, Fatal, Error, Warn, Info, Info, Debug}[line[1]-'0'], true
+	}
+	if len(line) < 8 || line[5] != ' ' || !digits(line[1:5]) || !digits(line[6:8]) {
+		return Info, false
+	}
+	switch line[0] {
+	case 'I', 'W', 'E', 'F':
+		l, _, ok := parseLevel(line[:1])
+		return l, ok
+	}
+	return Info, false
+}
+
+func digits(b []byte) bool {
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
+}
+
+// wordLevel takes ERROR, [error], error:, ERROR:root:text and the same in colours, but not the word error in a sentence.
+func wordLevel(word []byte) (Level, bool) {
+	word = skipColour(word)
+	marked := len(word) > 0 && (word[0] == '[' || word[0] == '<' || word[0] == '(')
+	word = skipColour(bytes.TrimLeft(word, "[(<|"))
+	end := 0
+	for end < len(word) && letter(word[end]) {
+		end++
+	}
+	rest := word[end:]
+	word = word[:end]
+	if len(word) < 3 || len(rest) > 0 && bytes.IndexByte([]byte(":])>|,\x1b"), rest[0]) < 0 {
+		return Info, false
+	}
+	if rest = skipColour(rest); len(rest) > 0 && (rest[0] == ':' || rest[0] == ']') {
+		marked = true
+	}
+	if !marked && !upper(word) {
+		return Info, false
+	}
+	l, _, ok := parseLevel(word)
+	return l, ok
+}
+
+// pairLevel reads the first level=word, or level="word", of a line that is not all logfmt.
+func pairLevel(line []byte) Level {
+	const key = "level="
+	i := bytes.Index(line, []byte(key))
+	if i < 0 || i > 0 && (letter(line[i-1]) || line[i-1] == '_') {
+		return Info
+	}
+	word := bytes.TrimLeft(line[i+len(key):], `"`)
+	end := 0
+	for end < len(word) && letter(word[end]) {
+		end++
+	}
+	l, _, _ := parseLevel(word[:end])
+	return l
+}
+
+func letter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
+
+func upper(word []byte) bool {
+	for _, c := range word {
+		if c < 'A' || c > 'Z' {
+			return false
+		}
+	}
+	return true
+}
+
+// skipColour cuts leading escape sequences of the form ESC [ … m.
+func skipColour(b []byte) []byte {
+	for len(b) > 2 && b[0] == 0x1b && b[1] == '[' {
+		end := bytes.IndexByte(b, 'm')
+		if end < 0 {
+			break
+		}
+		b = b[end+1:]
+	}
+	return b
+}
