@@ -17,6 +17,8 @@ import (
 	"os"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/process-wrapper/process-wrapper/pkg/output"
 )
 
 // Program describes one command.
@@ -36,9 +38,6 @@ type Program struct {
 	// Env lists the variables that have no flag: they are read before Run and shown by -h.
 	Env []EnvVar
 
-	// Handler makes the logger's handler; nil means slog's text handler.
-	Handler func(io.Writer, slog.Leveler) slog.Handler
-
 	// Run does the work. It gets a context without a signal handler: see [SignalContext].
 	Run func(ctx context.Context, call *Call) error
 
@@ -50,7 +49,7 @@ type Program struct {
 type Call struct {
 	Command string // path of the subcommand, such as "ctl status"; "" without subcommands
 	Debug   bool
-	Log     *slog.Logger // to Stderr, at debug level with -debug
+	Log     *slog.Logger // logfmt to Stderr, at debug level with -debug
 	Stdout  io.Writer
 	Stderr  io.Writer
 
@@ -74,7 +73,7 @@ func (p Program) Exec(ctx context.Context, args []string, stdout, stderr io.Writ
 	case errors.Is(err, errDone):
 		return 0
 	case err == nil:
-		call.Log = p.logger(stderr, call.Debug)
+		call.Log = newLogger(stderr, call.Debug)
 		err = p.Run(ctx, call)
 	}
 	code, silent := exitCode(err)
@@ -98,15 +97,12 @@ func (p Program) report(call *Call, code int, err error) {
 	call.Log.Error("ended with an error", "err", err, "code", code)
 }
 
-func (p Program) logger(w io.Writer, debug bool) *slog.Logger {
+func newLogger(w io.Writer, debug bool) *slog.Logger {
 	level := slog.LevelInfo
 	if debug {
 		level = slog.LevelDebug
 	}
-	if p.Handler != nil {
-		return slog.New(p.Handler(w, level))
-	}
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+	return slog.New(output.NewHandler(w, level))
 }
 
 // builtin are the flags that every program has.
