@@ -127,7 +127,7 @@ func TestDebugFlagLowersTheLevelOfTheLogger(t *testing.T) {
 			call.Log.Debug("hello")
 			return nil
 		}}
-		if got := execute(p, line); strings.Contains(got.stderr, "msg=hello") != want {
+		if got := execute(p, line); strings.Contains(got.stderr, `msg="hello"`) != want {
 			t.Errorf("%q: stderr %q", line, got.stderr)
 		}
 	}
