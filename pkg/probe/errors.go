@@ -1,0 +1,102 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// A failure has a text that is safe to show, and the cause it stands for.
+type failure struct {
+	text  string
+	cause error
+}
+
+func (f *failure) Error() string { return f.text }
+func (f *failure) Unwrap() error { return f.cause }
+
+// inconclusive is a failure that is not the target's.
+func inconclusive(text string, cause error) error {
+	return &failure{text: text, cause: errors.Join(ErrInconclusive, cause)}
+}
+
+// broken says why what was doing, "verb noun", did not get done by ctx's end.
+func broken(ctx context.Context, doing string, start time.Time, err error) error {
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return inconclusive(doing+": cancelled", context.Canceled)
+	case ctx.Err() != nil || isTimeout(err):
+		return timedOut(doing, start)
+	default:
+		return &failure{text: doing + ": " + reason(err), cause: err}
+	}
+}
+
+func timedOut(doing string, start time.Time) error {
+	after := time.Since(start).Round(time.Millisecond)
+	return &failure{text: fmt.Sprintf("%s: timed out after %v", doing, after), cause: context.DeadlineExceeded}
+}
+
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
+}
+
+// reason is the shortest true account of a network error: its addresses are
+// dropped, because the caller names the target.
+func reason(err error) string {
+	var errno syscall.Errno
+	var dns *net.DNSError
+	var addr *net.AddrError
+	switch {
+	case errors.As(err, &errno):
+		return errno.Error()
+	case errors.As(err, &dns):
+		return "look up " + excerpt(dns.Name, 80) + ": " + dns.Err
+	case errors.As(err, &addr):
+		return addr.Err
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err
+	}
+	return excerpt(err.Error(), 120)
+}
+
+// excerpt makes text one printable line of at most limit runes, and says with
+// an ellipsis that there is more.
+func excerpt[T ~string | ~[]byte](text T, limit int) string {
+	line := make([]byte, 0, 64)
+	space, n := false, 0
+	for rest := string(text[:min(len(text), 8*limit)]); rest != ""; {
+		r, size := utf8.DecodeRuneInString(rest)
+		rest = rest[size:]
+		switch {
+		case unicode.IsSpace(r):
+			space = n > 0
+			continue
+		case unicode.IsControl(r):
+			continue
+		case r == utf8.RuneError || !unicode.IsPrint(r):
+			r = '?'
+		}
+		if n >= limit {
+			return string(line) + "…"
+		}
+		if space {
+			line, space = append(line, ' '), false
+			n++
+		}
+		line = utf8.AppendRune(line, r)
+		n++
+	}
+	if len(text) > 8*limit {
+		return string(line) + "…"
+	}
+	return string(line)
+}

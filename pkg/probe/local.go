@@ -1,0 +1,65 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+)
+
+// File passes when path exists and can be seen, whatever it is: a directory
+// counts, a link to nothing does not. It asks the file system, which cannot be
+// interrupted: a dead network mount blocks the check.
+func File(path string) Probe {
+	return Func(func(context.Context) error {
+		_, err := os.Stat(path)
+		var pe *fs.PathError
+		if errors.As(err, &pe) {
+			return &failure{text: fmt.Sprintf("stat %s: %v", excerpt(path, 200), pe.Err), cause: err}
+		}
+		return err
+	})
+}
+
+// Env passes when lookup finds name and it equals value. Neither value is ever
+// shown.
+func Env(lookup func(name string) (string, bool), name, value string) Probe {
+	return Func(func(context.Context) error {
+		got, ok := lookup(name)
+		switch {
+		case !ok:
+			return &failure{text: fmt.Sprintf("environment variable %s: not set", name)}
+		case got != value:
+			return &failure{text: fmt.Sprintf("environment variable %s: differs from the wanted value", name)}
+		}
+		return nil
+	})
+}
+
+// A Runner runs a command to its end, or until ctx ends it, and returns its
+// exit code (128+n for signal n) and what it wrote, of which the first few
+// hundred bytes are enough. Its error says that the command could not be run.
+type Runner func(ctx context.Context) (code int, output []byte, err error)
+
+// Exec passes when the command, called name in errors, ends with exit code 0.
+// A command that cannot be started has failed, like one that takes too long.
+func Exec(name string, run Runner) Probe {
+	doing := "run " + excerpt(name, 80)
+	return Func(func(ctx context.Context) error {
+		start := time.Now()
+		code, output, err := run(ctx)
+		switch {
+		case err == nil && code == 0:
+			return nil
+		case err != nil || ctx.Err() != nil:
+			return broken(ctx, doing, start, err)
+		}
+		text := fmt.Sprintf("%s: exit code %d", doing, code)
+		if said := excerpt(output, 160); said != "" {
+			text += ": " + said
+		}
+		return &failure{text: text}
+	})
+}
