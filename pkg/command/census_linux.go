@@ -1,0 +1,186 @@
+package command
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	maxStat    = 4096    // bytes of /proc/PID/stat
+	maxEnviron = 8 << 20 // bytes of /proc/PID/environ that are searched for the cookie
+	repairs    = 3       // rounds of reading again what lost its parent meanwhile
+)
+
+// proc is one process as /proc/PID/stat had it.
+type proc struct {
+	pid, ppid, pgrp, sid int
+	threads              int
+	start                uint64 // clock ticks since boot: with pid, its identity
+	state                byte
+}
+
+// alive is false for the dead whom nobody has collected. A process whose first
+// thread ended looks like one of those, but has other threads.
+func (p *proc) alive() bool {
+	return p.state != 'Z' && p.state != 'X' || p.threads > 1
+}
+
+// census is one pass over /proc, seen from us.
+type census struct {
+	of    map[*Child][]proc // alive, of the children that are being swept
+	below []proc            // alive, all our descendants
+}
+
+// takeCensus makes a pass. Registry and orphans are read after it, so a process
+// in it that has no entry was not started by us or is dead.
+func (r *Reaper) takeCensus() *census {
+	b := &book{
+		self:    os.Getpid(),
+		run:     r.run,
+		procs:   readProcs(),
+		living:  make(map[int]bool),
+		bySeq:   make(map[uint64]*Child),
+		byPID:   make(map[int]*Child),
+		cookies: make(map[int]uint64),
+	}
+	r.lookAtChildren()
+	r.mu.Lock()
+	for pid := range r.children {
+		b.living[pid] = true
+	}
+	for c := range r.sweeping {
+		b.bySeq[c.seq] = c
+		if c.group {
+			b.byPID[c.pid] = c
+		}
+	}
+	b.orphans = make(map[int]uint64, len(r.adopted))
+	for pid, seen := range r.adopted {
+		b.orphans[pid] = seen
+		if p := b.procs[pid]; p == nil || p.ppid != b.self { // came during the pass
+			if p, ok := readProc(pid); ok {
+				b.procs[pid] = &p
+			}
+		}
+	}
+	r.mu.Unlock()
+	return b.close()
+}
+
+// readProcs reads every process. A process whose parent ended between the two
+// reads is read again: it has a new parent.
+func readProcs() map[int]*proc {
+	names, err := readDirNames("/proc")
+	if err != nil {
+		return nil
+	}
+	procs := make(map[int]*proc, len(names))
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil {
+			if p, ok := readProc(pid); ok {
+				procs[pid] = &p
+			}
+		}
+	}
+	for range repairs {
+		changed := false
+		for pid, p := range procs {
+			if p.ppid == 0 || procs[p.ppid] != nil {
+				continue
+			}
+			changed = true
+			delete(procs, pid)
+			if now, ok := readProc(pid); ok {
+				procs[pid] = &now
+				if parent, ok := readProc(now.ppid); ok {
+					procs[now.ppid] = &parent
+				}
+			}
+		}
+		if !changed {
+			break
+		}
+	}
+	return procs
+}
+
+// readProc reads one process, without allocating more than its path.
+func readProc(pid int) (p proc, ok bool) {
+	var buf [maxStat]byte
+	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return p, false
+	}
+	n, err := unix.Read(fd, buf[:])
+	unix.Close(fd)
+	if err != nil {
+		return p, false
+	}
+	p, ok = parseStat(buf[:n])
+	return p, ok && p.pid == pid
+}
+
+// parseStat parses /proc/PID/stat, see proc_pid_stat(5). The name, in brackets,
+// may hold anything.
+func parseStat(b []byte) (p proc, ok bool) {
+	open, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
+	if open < 1 || end < open {
+		return p, false
+	}
+	pid, err := strconv.Atoi(string(bytes.TrimSpace(b[:open])))
+	if err != nil || pid <= 0 {
+		return p, false
+	}
+	p.pid = pid
+	field := 2
+	for f := range bytes.FieldsSeq(b[end+1:]) {
+		field++
+		var err error
+		switch field {
+		case 3:
+			p.state = f[0]
+		case 4:
+			p.ppid, err = strconv.Atoi(string(f))
+		case 5:
+			p.pgrp, err = strconv.Atoi(string(f))
+		case 6:
+			p.sid, err = strconv.Atoi(string(f))
+		case 20:
+			p.threads, err = strconv.Atoi(string(f))
+		case 22:
+			p.start, err = strconv.ParseUint(string(f), 10, 64)
+			return p, err == nil
+		}
+		if err != nil {
+			return p, false
+		}
+	}
+	return p, false
+}
+
+// readCookie returns the incarnation that marked a process's environment, 0 if
+// none did or it cannot be read.
+func readCookie(pid int, run string) uint64 {
+	f, err := os.Open("/proc/" + strconv.Itoa(pid) + "/environ")
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	env, _ := io.ReadAll(io.LimitReader(f, maxEnviron)) // what came before an error counts
+	return findCookie(env, run)
+}
+
+func findCookie(env []byte, run string) uint64 {
+	for kv := range bytes.SplitSeq(env, []byte{0}) {
+		if v, ok := strings.CutPrefix(string(kv[:min(len(kv), maxStat)]), cookieName+"="); ok {
+			seq, _ := cookieSeq(v, run)
+			return seq
+		}
+	}
+	return 0
+}

@@ -1,0 +1,83 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+)
+
+// A Child is one started process. Its methods may be called at any time from any
+// goroutine.
+type Child struct {
+	r      *Reaper
+	name   string
+	pid    int
+	seq    uint64 // of the cookie
+	group  bool   // leads a process group
+	exited chan struct{}
+	status Status // written before exited is closed
+}
+
+// PID is the process id of its main process, also after the exit.
+func (c *Child) PID() int { return c.pid }
+
+// Exited is closed as soon as its main process is dead and collected.
+func (c *Child) Exited() <-chan struct{} { return c.exited }
+
+// Status is how it ended. Before Exited is closed it is the zero value.
+func (c *Child) Status() Status {
+	select {
+	case <-c.exited:
+		return c.status
+	default:
+		return Status{}
+	}
+}
+
+// Signal sends sig to its whole process group, or to its main process if it has
+// no group of its own. After the exit it returns [os.ErrProcessDone]: what is left
+// of the group is Sweep's.
+func (c *Child) Signal(sig syscall.Signal) error {
+	c.r.mu.Lock()
+	defer c.r.mu.Unlock()
+	if c.r.children[c.pid] != c {
+		return os.ErrProcessDone
+	}
+	to := c.pid // not yet collected, so neither it nor its group can be another's
+	if c.group {
+		to = -c.pid
+	}
+	if err := syscall.Kill(to, sig); err != nil {
+		return fmt.Errorf("send %v to process %d: %w", sig, c.pid, err)
+	}
+	return nil
+}
+
+// Sweep ends, after the exit, what the process left behind: members of its group
+// and descendants that left it get SIGTERM at once and SIGKILL after grace, at
+// most 2 s, or at once when ctx ends. It returns when none is left, with how many
+// it signalled, or with an error that says which ones would not die.
+func (c *Child) Sweep(ctx context.Context, grace time.Duration) (int, error) {
+	c.r.mu.Lock()
+	if c.r.children[c.pid] == c {
+		c.r.mu.Unlock()
+		return 0, fmt.Errorf("sweep %s: process %d still runs", c.name, c.pid)
+	}
+	c.r.sweeping[c]++
+	c.r.mu.Unlock()
+	defer func() {
+		c.r.mu.Lock()
+		defer c.r.mu.Unlock()
+		if c.r.sweeping[c]--; c.r.sweeping[c] == 0 {
+			delete(c.r.sweeping, c)
+		}
+	}()
+
+	n, err := c.r.clear(ctx, min(grace, maxGrace), c.survivors)
+	if err != nil {
+		return n, fmt.Errorf("sweep %s: %w", c.name, err)
+	}
+	return n, nil
+}

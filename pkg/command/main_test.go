@@ -1,0 +1,165 @@
+//go:build linux
+
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// helperEnv makes the test binary behave as a program of the tests.
+const helperEnv = "COMMAND_TEST_HELPER"
+
+func TestMain(m *testing.M) {
+	Init()
+	if name := os.Getenv(helperEnv); name != "" {
+		os.Exit(helper(name))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// running returns a reaper that runs until the end of the test, when nothing may
+// be left of what the test started.
+func running(t testing.TB) *Reaper {
+	t.Helper()
+	r := NewReaper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := r.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		if _, err := r.KillRest(context.Background(), 0); err != nil {
+			t.Error(err)
+		}
+		cancel()
+		wg.Wait()
+	})
+	return r
+}
+
+func sh(script string) *Command {
+	return &Command{Name: "test", Path: "/bin/sh", Args: []string{"-c", script}, Env: os.Environ()}
+}
+
+func self(helper string, args ...string) *Command {
+	return &Command{Name: helper, Path: "/proc/self/exe", Args: args, Env: append(os.Environ(), helperEnv+"="+helper)}
+}
+
+// run returns what a command writes, which must succeed.
+func run(t testing.TB, r *Reaper, c *Command) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	res, err := r.Output(ctx, c, 1<<20)
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", c.Path, err, res.Output)
+	}
+	if !res.Status.Success() {
+		t.Fatalf("%s: %v\n%s", c.Path, res.Status, res.Output)
+	}
+	return strings.TrimSpace(string(res.Output))
+}
+
+func start(t testing.TB, r *Reaper, c *Command) *Child {
+	t.Helper()
+	child, err := r.Start(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return child
+}
+
+func waitFor(t testing.TB, c *Child) Status {
+	t.Helper()
+	select {
+	case <-c.Exited():
+		return c.Status()
+	case <-time.After(time.Minute):
+		t.Fatalf("process %d does not exit", c.PID())
+		return Status{}
+	}
+}
+
+// marked returns the living processes that have this text in their environment.
+func marked(text string) (pids []int) {
+	names, _ := readDirNames("/proc")
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		env, _ := os.ReadFile("/proc/" + name + "/environ")
+		if p, ok := readProc(pid); ok && p.alive() && strings.Contains(string(env), text) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// zombies returns our dead children that nobody collected.
+func zombies() (pids []int) {
+	for pid, p := range readProcs() {
+		if p.ppid == os.Getpid() && p.state == 'Z' {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// eventually waits for what other processes do.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(30 * time.Second)
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("changing credentials needs root; CI runs as root")
+	}
+}
+
+// helper is main of the test binary as a program of the tests.
+func helper(name string) int {
+	var err error
+	switch name {
+	case "as-user": // what a wrapper without privileges can start
+		err = helperAsUser()
+	case "kill-rest":
+		err = helperKillRest()
+	case "masked":
+		err = helperMasked()
+	case "pdeath":
+		err = helperPdeath()
+	case "sleep":
+		time.Sleep(time.Hour)
+	default:
+		err = errors.New("unknown helper")
+	}
+	if err != nil {
+		fmt.Println(name+":", err)
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,148 @@
+package command
+
+// book attributes the processes of one pass. The rules are in the package doc.
+type book struct {
+	self    int
+	run     string
+	procs   map[int]*proc
+	living  map[int]bool      // our children, not collected
+	orphans map[int]uint64    // our other children: seq when first seen
+	bySeq   map[uint64]*Child // being swept
+	byPID   map[int]*Child    // being swept, with a group of their own
+	cookies map[int]uint64    // read so far
+
+	verdicts map[int]verdict
+	heirs    map[int]*Child // learnt from a descendant's cookie
+	sessions map[int]*Child // learnt from a member
+}
+
+type relation byte
+
+const (
+	outside relation = iota // not below us
+	kept                    // a living child of ours, or below one
+	unknown                 // below us; whose, nobody can tell
+	owned                   // left behind by a child
+)
+
+type verdict struct {
+	relation
+	owner *Child
+}
+
+// close attributes every process and ends when nothing more can be learnt.
+func (b *book) close() *census {
+	b.heirs, b.sessions = make(map[int]*Child), make(map[int]*Child)
+	for learnt := true; learnt; {
+		learnt = false
+		b.verdicts = make(map[int]verdict, len(b.procs))
+		for pid := range b.procs {
+			b.judge(pid)
+		}
+		for pid, v := range b.verdicts {
+			if v.relation == owned {
+				learnt = b.learn(b.procs[pid], v.owner) || learnt
+			}
+		}
+	}
+	c := &census{of: make(map[*Child][]proc)}
+	for pid, v := range b.verdicts {
+		p := b.procs[pid]
+		if v.relation == outside || !p.alive() {
+			continue
+		}
+		c.below = append(c.below, *p)
+		if v.relation == owned {
+			c.of[v.owner] = append(c.of[v.owner], *p)
+		}
+	}
+	return c
+}
+
+// judge returns, and notes, whose process pid is.
+func (b *book) judge(pid int) verdict {
+	if v, ok := b.verdicts[pid]; ok {
+		return v
+	}
+	b.verdicts[pid] = verdict{} // ends a circle, which only a torn read can make
+	v := b.find(b.procs[pid])
+	b.verdicts[pid] = v
+	return v
+}
+
+func (b *book) find(p *proc) verdict {
+	if p.pid == b.self {
+		return verdict{}
+	}
+	if b.living[p.pid] {
+		return verdict{relation: kept}
+	}
+	if p.ppid == b.self {
+		return b.inspect(p)
+	}
+	parent := b.procs[p.ppid]
+	if parent == nil || parent.start > p.start { // the parent is gone and its pid reused
+		return verdict{}
+	}
+	v := b.judge(p.ppid)
+	if v.relation == unknown {
+		return b.inspect(p)
+	}
+	return v
+}
+
+// inspect judges a process below us whose ancestors say nothing.
+func (b *book) inspect(p *proc) verdict {
+	owner := b.heirs[p.pid]
+	for _, id := range [2]int{p.pgrp, p.sid} {
+		if owner == nil && !b.living[id] {
+			owner = b.byPID[id]
+		}
+	}
+	if owner == nil {
+		owner = b.sessions[p.sid]
+	}
+	if owner == nil {
+		owner = b.bySeq[b.cookie(p.pid)]
+	}
+	if owner == nil {
+		return verdict{relation: unknown}
+	}
+	if seen, orphan := b.orphans[p.pid]; orphan && seen < owner.seq {
+		return verdict{relation: unknown} // was there before its owner: a reused number
+	}
+	return verdict{owned, owner}
+}
+
+func (b *book) cookie(pid int) uint64 {
+	seq, ok := b.cookies[pid]
+	if !ok {
+		seq = readCookie(pid, b.run)
+		b.cookies[pid] = seq
+	}
+	return seq
+}
+
+// learn concludes from a process of a child that its session, unless it is ours,
+// and the ancestors it has below us are the child's too.
+func (b *book) learn(p *proc, c *Child) (more bool) {
+	if us := b.procs[b.self]; us != nil && p.sid != us.sid && p.sid != 0 && b.sessions[p.sid] == nil {
+		b.sessions[p.sid] = c
+		more = b.strangers(p.sid)
+	}
+	for a := b.procs[p.ppid]; a != nil && b.verdicts[a.pid].relation == unknown && b.heirs[a.pid] == nil; a = b.procs[a.ppid] {
+		b.heirs[a.pid] = c
+		more = true
+	}
+	return more
+}
+
+// strangers says whether a session has members of unknown owner.
+func (b *book) strangers(sid int) bool {
+	for pid, v := range b.verdicts {
+		if v.relation == unknown && b.procs[pid].sid == sid {
+			return true
+		}
+	}
+	return false
+}

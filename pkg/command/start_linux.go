@@ -1,0 +1,155 @@
+package command
+
+import (
+	"errors"
+	"os"
+	"runtime"
+	"syscall"
+)
+
+// launch is a command made ready to fork.
+type launch struct {
+	cmd    *Command
+	path   string // what is executed, relative to dir
+	dir    string
+	argv   []string
+	env    []string
+	ids    *ids    // nil: keep ours
+	caps   capPlan // zero: keep ours
+	orders *orders // for the shim; nil: not needed
+}
+
+// Start starts a process. The error is a [*StartError], or [ErrEnded]. Every
+// started child is collected by Run, whether somebody waits for it or not.
+func (r *Reaper) Start(cmd *Command) (*Child, error) {
+	_ = r.setup() // Run reports it; as far as we are concerned orphans go elsewhere
+	seq := r.seq.Add(1)
+	l, err := r.plan(cmd, cookie(r.run, seq, cmd.Name))
+	if err != nil {
+		return nil, err
+	}
+	files, err := streams(cmd)
+	if err != nil {
+		return nil, err
+	}
+	defer files.close()
+	c := &Child{r: r, name: cmd.Name, seq: seq, group: !cmd.Attr.SameGroup || cmd.Attr.Setsid, exited: make(chan struct{})}
+	if l.orders != nil {
+		return r.startShim(c, l, files)
+	}
+	attr := &syscall.ProcAttr{Dir: l.dir, Env: l.env, Files: files.fds(), Sys: l.sysProcAttr()}
+	if err := r.fork(c, l.path, l.argv, attr, cmd.Attr.Pdeathsig != 0); err != nil {
+		return nil, l.explain(err)
+	}
+	return c, nil
+}
+
+// plan finds the program and resolves names.
+func (r *Reaper) plan(cmd *Command, cookie string) (*launch, error) {
+	if err := cmd.check(); err != nil {
+		return nil, err
+	}
+	l := &launch{cmd: cmd, dir: cmd.Dir, env: withCookie(cmd.Env, cookie)}
+	if cmd.Attr.Chroot != "" && (l.dir == "" || l.dir[0] != '/') {
+		l.dir = "/" + l.dir // a directory outside would be a way out
+	}
+	var err error
+	if l.path, err = l.find(); err != nil {
+		return nil, err
+	}
+	l.argv = append([]string{cmd.Path}, cmd.Args...)
+	if l.ids, err = resolve(&cmd.Attr); err != nil {
+		return nil, err
+	}
+	if l.caps, err = planCaps(&cmd.Attr); err != nil {
+		return nil, err
+	}
+	if r.deaf || needsShim(&cmd.Attr) {
+		l.orders, err = l.writeOrders()
+	}
+	return l, err
+}
+
+// sysProcAttr is for programs that are executed directly.
+func (l *launch) sysProcAttr() *syscall.SysProcAttr {
+	a := &l.cmd.Attr
+	s := groupAttr(a)
+	s.Chroot, s.Pdeathsig = a.Chroot, a.Pdeathsig
+	for _, c := range capBitsOf(l.caps.ambient) {
+		s.AmbientCaps = append(s.AmbientCaps, uintptr(c))
+	}
+	if l.ids != nil {
+		s.Credential = &syscall.Credential{Uid: l.ids.UID, Gid: l.ids.GID, Groups: l.ids.Groups}
+	}
+	return s
+}
+
+func groupAttr(a *Attr) *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setsid: a.Setsid, Setpgid: !a.Setsid && !a.SameGroup}
+}
+
+// fork starts the process and registers the child before its exit can be seen.
+func (r *Reaper) fork(c *Child, path string, argv []string, attr *syscall.ProcAttr, keep bool) error {
+	r.forking.Lock()
+	defer r.forking.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended {
+		return ErrEnded
+	}
+	var err error
+	fork := func() { c.pid, err = syscall.ForkExec(path, argv, attr) }
+	if keep {
+		r.onKeptThread(fork)
+	} else {
+		fork()
+	}
+	if err == nil {
+		r.children[c.pid] = c
+	}
+	return err
+}
+
+// onKeptThread runs f on a thread that lives until Run returns. mu is held.
+func (r *Reaper) onKeptThread(f func()) {
+	if r.keeper == nil {
+		r.keeper = make(chan func())
+		work := r.keeper
+		r.keeping.Go(func() {
+			runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+			for f := range work {
+				f()
+			}
+		})
+	}
+	done := make(chan struct{})
+	r.keeper <- func() { f(); close(done) }
+	<-done
+}
+
+// stdio are the three streams of a child.
+type stdio struct {
+	null           *os.File
+	stdout, stderr *os.File
+}
+
+func streams(cmd *Command) (s stdio, err error) {
+	if s.null, err = os.OpenFile(os.DevNull, os.O_RDWR, 0); err != nil {
+		return s, &StartError{Step: "open", Path: os.DevNull, Reason: reasonOf(err), Err: errors.Unwrap(err)}
+	}
+	s.stdout, s.stderr = cmd.Stdout, cmd.Stderr
+	if s.stdout == nil {
+		s.stdout = s.null
+	}
+	if s.stderr == nil {
+		s.stderr = s.null
+	}
+	return s, nil
+}
+
+// fds returns the descriptors, in blocking mode as programs expect them.
+func (s stdio) fds() []uintptr {
+	return []uintptr{s.null.Fd(), s.stdout.Fd(), s.stderr.Fd()}
+}
+
+func (s stdio) close() { s.null.Close() }

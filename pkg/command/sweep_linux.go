@@ -1,0 +1,216 @@
+package command
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	maxGrace = 2 * time.Second       // of Sweep, from TERM to KILL
+	killWait = time.Second           // for the dead to be gone after KILL
+	minLook  = time.Millisecond      // between two looks, growing …
+	maxLook  = 50 * time.Millisecond // … to this
+)
+
+// survivors returns what is alive of an exited child.
+func (c *Child) survivors() []proc {
+	a := c.r.looks.do(c.r.lookAtChildren)
+	if a.known && a.newest < c.seq && !c.groupExists() {
+		return nil // no orphan is younger than the child: it left nobody
+	}
+	return c.r.passes.do(c.r.takeCensus).of[c]
+}
+
+// groupExists says whether a group has the child's number, be it the child's.
+func (c *Child) groupExists() bool {
+	return c.group && syscall.Kill(-c.pid, 0) != syscall.ESRCH
+}
+
+// clear signals what find returns until it returns nothing: TERM first, KILL
+// after grace or once ctx ended. It returns how many it signalled.
+func (r *Reaper) clear(ctx context.Context, grace time.Duration, find func() []proc) (int, error) {
+	b := broom{sig: syscall.SIGTERM, seen: make(map[identity]bool), sent: make(map[identity]bool)}
+	over := ctx.Done()
+	next, look := time.NewTimer(max(grace, 0)), time.NewTimer(maxLook)
+	defer next.Stop()
+	defer look.Stop()
+	if grace <= 0 || ctx.Err() != nil {
+		over = nil
+		b.kill(next)
+	}
+	for {
+		died := r.orphanDied()
+		left := find()
+		if len(left) == 0 {
+			return len(b.seen), nil
+		}
+		b.sweep(left)
+		look.Reset(b.pause)
+		select {
+		case <-died:
+		case <-look.C:
+			b.pause = min(2*b.pause, maxLook)
+		case <-over:
+			over = nil
+			b.kill(next)
+		case <-next.C:
+			if b.sig == syscall.SIGKILL {
+				return len(b.seen), b.stuck(left)
+			}
+			b.kill(next)
+		}
+	}
+}
+
+// identity of a process, for as long as the machine is up.
+type identity struct {
+	pid   int
+	start uint64
+}
+
+// broom is the state of one clear.
+type broom struct {
+	sig    syscall.Signal
+	pause  time.Duration     // until the next look
+	seen   map[identity]bool // were signalled at all
+	sent   map[identity]bool // were sent sig
+	denied error             // why one could not be signalled
+}
+
+// kill goes over to SIGKILL, for which there is a time limit too.
+func (b *broom) kill(limit *time.Timer) {
+	b.sig, b.pause = syscall.SIGKILL, 0
+	clear(b.sent)
+	limit.Reset(killWait)
+}
+
+// sweep signals each process once.
+func (b *broom) sweep(left []proc) {
+	for _, p := range left {
+		id := identity{p.pid, p.start}
+		if b.sent[id] {
+			continue
+		}
+		if err := p.signal(b.sig); err != nil {
+			b.denied = fmt.Errorf("send %v to process %d: %w", b.sig, p.pid, err)
+		}
+		b.seen[id], b.sent[id] = true, true
+		b.pause = 0 // the first looks after a signal come soon
+	}
+	b.pause = max(b.pause, minLook)
+}
+
+// stuck describes processes that outlived SIGKILL.
+func (b *broom) stuck(left []proc) error {
+	if b.denied != nil {
+		return b.denied
+	}
+	pids := make([]string, 0, 8)
+	for _, p := range left[:min(len(left), cap(pids))] {
+		pids = append(pids, strconv.Itoa(p.pid)+" (state "+string(p.state)+")")
+	}
+	return fmt.Errorf("%d processes outlive SIGKILL: %s", len(left), strings.Join(pids, ", "))
+}
+
+// signal signals the process, unless it is gone or has changed hands since it was
+// seen. A pidfd pins it between the check and the signal.
+func (p proc) signal(sig syscall.Signal) error {
+	fd, err := unix.PidfdOpen(p.pid, 0)
+	if err == nil {
+		defer unix.Close(fd)
+	} else if err == unix.ESRCH {
+		return nil
+	}
+	if now, ok := readProc(p.pid); !ok || now.start != p.start || now.ppid != p.ppid {
+		return nil // if it only lost its parent, the next look finds it
+	}
+	if fd >= 0 {
+		err = unix.PidfdSendSignal(fd, sig, nil, 0)
+	}
+	if fd < 0 || err == unix.ENOSYS {
+		err = syscall.Kill(p.pid, sig) // an old kernel, or a filter that forbids pidfds
+	}
+	if err == unix.ESRCH {
+		return nil
+	}
+	return err
+}
+
+// adoption is what we know of orphans among our children at one moment.
+type adoption struct {
+	known  bool   // false: the kernel cannot list children
+	newest uint64 // seq at which the youngest of them was first seen
+}
+
+// lookAtChildren finds orphans that came to us. What we started before one was
+// first seen may be its ancestor; what we start later cannot.
+func (r *Reaper) lookAtChildren() (a adoption) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	pids, ok := directChildren()
+	for _, pid := range pids {
+		if r.children[pid] != nil {
+			continue
+		}
+		seen, old := r.adopted[pid]
+		if !old {
+			seen = r.seq.Load()
+			r.adopted[pid] = seen
+		}
+		a.newest = max(a.newest, seen)
+	}
+	a.known = ok
+	return a
+}
+
+// directChildren lists our children. It is exact while nobody forks or waits:
+// a dead child stays in the list until it is collected, an orphan goes to its end.
+func directChildren() (pids []int, ok bool) {
+	for range 3 {
+		tasks, err := readDirNames("/proc/self/task")
+		if err != nil {
+			return nil, false
+		}
+		pids = pids[:0]
+		for _, t := range tasks {
+			b, err := os.ReadFile("/proc/self/task/" + t + "/children")
+			if err != nil && !threadGone(t) {
+				return nil, false // needs CONFIG_PROC_CHILDREN
+			}
+			for f := range bytes.FieldsSeq(b) {
+				if pid, err := strconv.Atoi(string(f)); err == nil {
+					pids = append(pids, pid)
+				}
+			}
+		}
+		// Children of a thread that ends move to another one.
+		if again, err := readDirNames("/proc/self/task"); err == nil && slices.Equal(tasks, again) {
+			return pids, true
+		}
+	}
+	return nil, false
+}
+
+func threadGone(tid string) bool {
+	_, err := os.Stat("/proc/self/task/" + tid)
+	return errors.Is(err, os.ErrNotExist)
+}
+
+func readDirNames(dir string) ([]string, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return d.Readdirnames(-1)
+}

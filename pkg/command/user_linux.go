@@ -1,0 +1,93 @@
+package command
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"syscall"
+
+	"github.com/moby/sys/user"
+)
+
+const maxUserFile = 16 << 20 // bytes of passwd and group that are read
+
+// ids are the resolved credentials of a process.
+type ids struct {
+	UID, GID uint32
+	Groups   []uint32
+}
+
+// resolve returns the credentials that a asks for, nil if those are ours.
+func resolve(a *Attr) (*ids, error) {
+	if a.User == "" && a.Group == "" && a.UID == nil && a.GID == nil && len(a.Groups) == 0 {
+		return nil, nil
+	}
+	usr, grp := a.User, a.Group
+	if a.UID != nil {
+		usr = strconv.FormatUint(uint64(*a.UID), 10)
+	}
+	if a.GID != nil {
+		grp = strconv.FormatUint(uint64(*a.GID), 10)
+	}
+	spec := usr
+	if grp != "" {
+		spec += ":" + grp
+	}
+	found, err := lookupUser(a.Chroot, spec)
+	if err != nil {
+		return nil, &StartError{Step: "set user " + cmp.Or(usr, "(ours)") + " group " + cmp.Or(grp, "(its own)"), Reason: ReasonUser, Err: err}
+	}
+	id := &ids{UID: uint32(found.Uid), GID: uint32(found.Gid)}
+	if os.Geteuid() != 0 && found.Uid == os.Geteuid() && found.Gid == os.Getegid() && haveGroups(a.Groups) {
+		return nil, nil // we are that user and may not call setgroups
+	}
+	for _, g := range found.Sgids {
+		id.Groups = append(id.Groups, uint32(g))
+	}
+	id.Groups = append(id.Groups, a.Groups...)
+	slices.Sort(id.Groups)
+	id.Groups = slices.Compact(id.Groups)
+	return id, nil
+}
+
+// lookupUser reads the passwd and group files that the process will see. They may
+// be missing: numbers need none.
+func lookupUser(root, spec string) (*user.ExecUser, error) {
+	var files [2]io.Reader
+	for i, name := range [2]string{"/etc/passwd", "/etc/group"} {
+		f, err := openIn(root, name, os.O_RDONLY)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", name, err)
+		}
+		defer f.Close()
+		files[i] = io.LimitReader(f, maxUserFile)
+	}
+	defaults := &user.ExecUser{}
+	if spec == "" || spec[0] == ':' { // no user: ours
+		defaults.Uid, defaults.Gid = os.Geteuid(), os.Getegid()
+		if spec == "" {
+			return defaults, nil
+		}
+		spec = strconv.Itoa(defaults.Uid) + spec
+	}
+	return user.GetExecUser(spec, defaults, files[0], files[1])
+}
+
+// haveGroups says whether we are in all of these already.
+func haveGroups(want []uint32) bool {
+	have, err := os.Getgroups()
+	return err == nil && !slices.ContainsFunc(want, func(g uint32) bool { return !slices.Contains(have, int(g)) })
+}
+
+// denied is the error for credentials that we may not take.
+func (id *ids) denied(err syscall.Errno) error {
+	return &StartError{Step: fmt.Sprintf("set user %d group %d", id.UID, id.GID), Reason: ReasonUser,
+		Err: fmt.Errorf("%w: needs root, or CAP_SETUID and CAP_SETGID; the wrapper runs as uid %d", err, os.Geteuid())}
+}
