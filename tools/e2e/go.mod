@@ -1,0 +1,3 @@
+module github.com/process-wrapper/process-wrapper/tools/e2e
+
+go 1.26.0
