@@ -1,0 +1,198 @@
+package spec
+
+import (
+	"net/url"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+const maxName = 128
+
+// goodName says whether s can be a metric label, a part of a URL and an
+// element of a comma-separated list without quoting.
+func goodName(s string) bool {
+	if s == "" || len(s) > maxName {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; !alnum(c) && (i == 0 || strings.IndexByte("_.-", c) < 0) {
+			return false
+		}
+	}
+	return true
+}
+
+func alnum(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+}
+
+// fixName returns the name nearest to s that is good, or "".
+func fixName(s string) string {
+	fixed := strings.Map(func(r rune) rune {
+		if r < 0x80 && (alnum(byte(r)) || strings.ContainsRune("_.-", r)) {
+			return r
+		}
+		return '-'
+	}, s)
+	fixed = strings.Trim(fixed[:min(len(fixed), maxName)], "-._")
+	if !goodName(fixed) {
+		return ""
+	}
+	return fixed
+}
+
+func processName() kind[string] {
+	f := form{"type": []string{"string", "number"}, "pattern": `^[A-Za-z0-9][A-Za-z0-9_.-]*$`, "maxLength": maxName}
+	return kind[string]{name: "name", form: formOf(f), read: func(d *decoder, a *at) (string, bool) {
+		s, ok := d.scalar(a, "a name")
+		switch {
+		case !ok:
+		case s == "":
+			d.errorf(a, "", "is empty, wants a name")
+		case len(s) > maxName:
+			d.errorf(a, "", "%s has %d bytes, at most %d are allowed", quote(s), len(s), maxName)
+		case !goodName(s):
+			d.errorf(a, didYouMean(s, []string{fixName(s)}), "%s wants letters, digits and _.- only, a letter or digit first", quote(s))
+		default:
+			return s, true
+		}
+		return "", false
+	}}
+}
+
+// reserved are the labels that log lines and merged series have already.
+const reserved = " process_name name time level pid out msg le quantile "
+
+// labels is a map of label names and values.
+func labels() kind[map[string]string] {
+	f := form{"type": "object", "propertyNames": form{"pattern": `^[a-zA-Z_][a-zA-Z0-9_]*$`}, "additionalProperties": scalarForm(nil)}
+	return kind[map[string]string]{name: "map of strings", form: formOf(f), read: func(d *decoder, a *at) (map[string]string, bool) {
+		if !d.members(a, "write name: value") {
+			return nil, false
+		}
+		all := make(map[string]string, len(a.pairs))
+		for _, p := range a.pairs {
+			m := a.member(p)
+			d.checkLabel(m)
+			if v, ok := d.scalar(m, "a string"); ok {
+				all[p.name] = v
+			}
+		}
+		return all, true
+	}}
+}
+
+func (d *decoder) checkLabel(m *at) {
+	name := m.step
+	fixed := strings.Map(func(r rune) rune {
+		if r < 0x80 && (alnum(byte(r)) || r == '_') {
+			return r
+		}
+		return '_'
+	}, name)
+	switch {
+	case name == "" || len(name) > maxName:
+		d.errorf(m.onKey(), "", "a label name has 1 to %d characters", maxName)
+	case fixed != name:
+		d.errorf(m.onKey(), "did you mean "+quote(fixed)+"?", "a label name has letters, digits and _ only")
+	case name[0] >= '0' && name[0] <= '9':
+		d.errorf(m.onKey(), "did you mean "+quote("_"+name)+"?", "a label name starts with a letter or _")
+	case strings.HasPrefix(name, "__"):
+		d.errorf(m.onKey(), "", "label names that start with __ belong to Prometheus")
+	case strings.Contains(reserved, " "+name+" "):
+		d.errorf(m.onKey(), "choose another name", "is a label that log lines or series have already")
+	}
+}
+
+// webURL is an http or https URL. An error shows it without its user.
+func webURL() kind[string] {
+	return kind[string]{name: "URL", form: formOf(form{"type": "string", "pattern": "^[hH][tT][tT][pP][sS]?://"}), read: func(d *decoder, a *at) (string, bool) {
+		s, ok := d.scalar(a, "a URL")
+		if !ok {
+			return "", false
+		}
+		u, err := url.Parse(s)
+		switch {
+		case err != nil:
+			d.errorf(a, `write "http://127.0.0.1:8080/path"`, "is not a URL: %s", urlFault(err))
+		case !strings.Contains(s, "://"):
+			d.errorf(a, "did you mean "+quote("http://"+s)+"?", "%s has no scheme", quote(s))
+		case u.Scheme != "http" && u.Scheme != "https":
+			d.errorf(a, "", "%s wants http:// or https://", quote(u.Redacted()))
+		case u.Hostname() == "":
+			d.errorf(a, `write "http://127.0.0.1:8080/path"`, "%s has no host", quote(u.Redacted()))
+		case u.Port() != "" && !goodPort(u.Port()):
+			d.errorf(a, "", "port %s wants a number from 1 to 65535", quote(u.Port()))
+		default:
+			return s, true
+		}
+		return "", false
+	}}
+}
+
+// urlFault is what url.Parse says, without the URL: it may hold a password.
+func urlFault(err error) string {
+	fault := err.Error()
+	if e, ok := err.(*url.Error); ok { //nolint:errorlint // url.Parse documents that it returns a *url.Error
+		fault = e.Err.Error()
+	}
+	if strings.Contains(fault, "userinfo") {
+		return "the user and password have a character that must be %-encoded"
+	}
+	return fault
+}
+
+func goodPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && n > 0
+}
+
+// socket is host:port; an empty host is this host.
+func socket() kind[string] {
+	return kind[string]{name: "host:port", form: formOf(form{"type": "string", "pattern": ":[0-9]+$"}), read: func(d *decoder, a *at) (string, bool) {
+		s, ok := d.scalar(a, `a socket like "127.0.0.1:8080"`)
+		if !ok {
+			return "", false
+		}
+		i := strings.LastIndexByte(s, ':')
+		host := s[:max(i, 0)]
+		switch {
+		case i < 0 && goodPort(s):
+			d.errorf(a, "did you mean "+quote("127.0.0.1:"+s)+"?", "%s wants host:port", quote(s))
+		case strings.Contains(s, "://"):
+			d.errorf(a, "write host:port without a scheme", "%s is a URL", quote(s))
+		case i < 0 || strings.HasSuffix(s, "]"):
+			d.errorf(a, "write "+quote(s+":8080"), "%s has no port", quote(s))
+		case strings.Contains(host, ":") && (host[0] != '[' || !strings.HasSuffix(host, "]")):
+			d.errorf(a, "write "+quote("["+host+"]:"+s[i+1:]), "%s is an IPv6 address without brackets", quote(s))
+		case !goodPort(s[i+1:]):
+			d.errorf(a, "", "port %s wants a number from 1 to 65535", quote(s[i+1:]))
+		default:
+			return s, true
+		}
+		return "", false
+	}}
+}
+
+// signal is a name with or without SIG, or a number.
+func signal() kind[syscall.Signal] {
+	return kind[syscall.Signal]{
+		name: "signal", form: formOf(form{"type": []string{"string", "integer"}}), show: func(s syscall.Signal) any { return SignalName(s) },
+		read: func(d *decoder, a *at) (syscall.Signal, bool) {
+			s, ok := d.scalar(a, "a signal like SIGTERM")
+			if !ok {
+				return 0, false
+			}
+			sig, ok := ParseSignal(s)
+			if !ok {
+				hint := didYouMean(s, signalNames())
+				if hint == "" {
+					hint = "write a name like SIGTERM or a number from 1 to 64"
+				}
+				d.errorf(a, hint, "is no signal: %s", quote(s))
+			}
+			return sig, ok
+		},
+	}
+}

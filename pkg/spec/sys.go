@@ -1,0 +1,184 @@
+package spec
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Cap is the number of a Linux capability.
+type Cap int
+
+// capNames are the capabilities in the order of their numbers, as
+// linux/capability.h has them.
+const capNames = "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE " +
+	"NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE " +
+	"SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL " +
+	"SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
+
+// String returns CAP_NET_BIND_SERVICE for 10.
+func (c Cap) String() string {
+	names := strings.Fields(capNames)
+	if c < 0 || int(c) >= len(names) {
+		return strconv.Itoa(int(c))
+	}
+	return "CAP_" + names[c]
+}
+
+// allCaps are the capabilities that ALL stands for.
+func allCaps() []Cap {
+	all := make([]Cap, len(strings.Fields(capNames)))
+	for i := range all {
+		all[i] = Cap(i)
+	}
+	return all
+}
+
+// capabilities is a list of names with or without CAP_, in any case, or
+// numbers; where all is allowed, ALL too.
+func capabilities(all bool) kind[[]Cap] {
+	one := kind[[]Cap]{name: "capability", form: formOf(form{"type": []string{"string", "integer"}}), read: func(d *decoder, a *at) ([]Cap, bool) {
+		s, ok := d.scalar(a, "a capability like NET_BIND_SERVICE")
+		if !ok {
+			return nil, false
+		}
+		names := strings.Fields(capNames)
+		plain := strings.TrimPrefix(strings.ToUpper(s), "CAP_")
+		if all && plain == "ALL" {
+			return allCaps(), true
+		}
+		if i := slices.Index(names, plain); i >= 0 {
+			return []Cap{Cap(i)}, true
+		}
+		if n, err := strconv.Atoi(s); err == nil && n >= 0 && n < len(names) {
+			return []Cap{Cap(n)}, true
+		}
+		d.errorf(a, didYouMean(plain, names), "is no capability: %s", quote(s))
+		return nil, false
+	}}
+	many := list(one)
+	return kind[[]Cap]{name: "list of capabilities", form: many.form, read: func(d *decoder, a *at) ([]Cap, bool) {
+		lists, ok := many.read(d, a)
+		caps := slices.Concat(lists...)
+		slices.Sort(caps)
+		return slices.Compact(caps), ok
+	}}
+}
+
+// Rlimit is a resource limit. A limit of Unlimited is none.
+type Rlimit struct {
+	Name       string // NOFILE
+	Resource   int    // its number on Linux
+	Soft, Hard uint64
+}
+
+// Unlimited is RLIM_INFINITY.
+const Unlimited = uint64(math.MaxUint64)
+
+// rlimitNames are the limits in the order of their numbers on Linux (all
+// architectures that Go knows but MIPS and SPARC, which the schema's reader
+// will not miss: there the numbers 5 to 9 differ).
+const rlimitNames = "CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO RTTIME"
+
+// rlimits is a map of names, as in ulimit's manual with or without RLIMIT_, in
+// any case, to one value or {soft, hard}.
+func rlimits() kind[[]Rlimit] {
+	f := form{"type": "object", "additionalProperties": form{"anyOf": []form{
+		{"type": []string{"integer", "string"}},
+		{"type": "object", "additionalProperties": false, "properties": form{
+			"soft": form{"type": []string{"integer", "string"}}, "hard": form{"type": []string{"integer", "string"}}}},
+	}}}
+	return kind[[]Rlimit]{name: "map of limits", form: formOf(f), read: func(d *decoder, a *at) ([]Rlimit, bool) {
+		if !d.members(a, "write name: value") {
+			return nil, false
+		}
+		names := strings.Fields(rlimitNames)
+		var limits []Rlimit
+		for _, p := range a.pairs {
+			m := a.member(p)
+			plain := strings.TrimPrefix(strings.ToUpper(p.name), "RLIMIT_")
+			i := slices.Index(names, plain)
+			if i < 0 {
+				d.errorf(m.onKey(), didYouMean(strings.ToLower(plain), strings.Fields(strings.ToLower(rlimitNames))), "is no resource limit")
+				continue
+			}
+			if slices.ContainsFunc(limits, func(l Rlimit) bool { return l.Resource == i }) {
+				d.errorf(m.onKey(), "keep one of them", "is there twice")
+				continue
+			}
+			l := Rlimit{Name: plain, Resource: i}
+			d.rlimit(m, &l)
+			limits = append(limits, l)
+		}
+		return limits, true
+	}}
+}
+
+func (d *decoder) rlimit(a *at, l *Rlimit) {
+	if a.node.Kind != yaml.MappingNode {
+		l.Soft = d.limit(a)
+		l.Hard = l.Soft
+		return
+	}
+	d.members(a, "")
+	soft, hard := a.get("soft"), a.get("hard")
+	for _, p := range a.pairs {
+		if p.name != "soft" && p.name != "hard" {
+			d.errorf(a.member(p).onKey(), "known are soft, hard", "unknown key")
+		}
+	}
+	if soft == nil && hard == nil {
+		d.errorf(a, `write a number, "unlimited" or {soft: 1024, hard: 4096}`, "has no soft and no hard limit")
+		return
+	}
+	if soft == nil {
+		soft = hard
+	}
+	if hard == nil {
+		hard = soft
+	}
+	if l.Soft, l.Hard = d.limit(soft), d.limit(hard); l.Soft > l.Hard {
+		d.errorf(soft, "", "the soft limit is above the hard one")
+	}
+}
+
+func (d *decoder) limit(a *at) uint64 {
+	s, ok := d.scalar(a, `a number or "unlimited"`)
+	if !ok {
+		return 0
+	}
+	if s == "unlimited" || s == "infinity" || s == "-1" {
+		return Unlimited
+	}
+	n, err := parseSize(s)
+	if err != nil {
+		d.errorf(a, `write a number, "64Ki" or "unlimited"`, "is no limit: %s", quote(s))
+	}
+	return uint64(max(n, 0))
+}
+
+// umask reads octal digits, as the shell does: 22, 022, "0022" and 0o22 are
+// the same.
+func umask() kind[int] {
+	f := form{"type": []string{"string", "integer"}, "pattern": "^(0o)?[0-7]{1,4}$"}
+	return kind[int]{name: "octal digits", form: formOf(f), read: func(d *decoder, a *at) (int, bool) {
+		s, ok := d.scalar(a, `octal digits like "0022"`)
+		if !ok {
+			return 0, false
+		}
+		n, err := strconv.ParseUint(strings.TrimPrefix(s, "0o"), 8, 32)
+		if err == nil && n <= 0o777 {
+			return int(n), true
+		}
+		hint := `write octal digits: "0022"`
+		if dec, decErr := strconv.ParseUint(s, 10, 32); decErr == nil && dec <= 0o777 && err != nil {
+			hint = fmt.Sprintf("umask is read as octal: write %q", fmt.Sprintf("%04o", dec))
+		}
+		d.errorf(a, hint, "is no umask: %s", quote(s))
+		return 0, false
+	}}
+}
