@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -27,7 +28,10 @@ func normalize(model *kong.Application, args []string) ([]string, error) {
 		}
 		if len(arg) < 2 || arg[0] != '-' {
 			out = append(out, arg)
-			node = descend(node, arg)
+			var err error
+			if node, err = descend(node, arg); err != nil {
+				return nil, err
+			}
 			flags = flagsOf(node)
 			continue
 		}
@@ -110,22 +114,28 @@ func flagsOf(node *kong.Node) map[string]*kong.Flag {
 	return flags
 }
 
-// descend returns the node that a positional argument leads to: a command, or node itself.
-func descend(node *kong.Node, arg string) *kong.Node {
+// descend returns the node that a positional argument leads to: a command, or where it is an
+// argument. Of an argument that is neither, kong does not say which commands there are.
+func descend(node *kong.Node, arg string) (*kong.Node, error) {
+	var known []string
 	for _, child := range node.Children {
 		if child.Type != kong.CommandNode {
 			continue
 		}
-		for _, name := range append([]string{child.Name}, child.Aliases...) {
-			if name == arg {
-				return child
-			}
+		if child.Name == arg || slices.Contains(child.Aliases, arg) {
+			return child, nil
+		}
+		if !child.Hidden {
+			known = append(known, child.Name)
 		}
 	}
 	if def := defaultCommand(node); def != nil {
-		return def
+		node = def
 	}
-	return node
+	if len(known) > 0 && len(node.Positional) == 0 {
+		return nil, fmt.Errorf("%q is not a command: use %s", arg, strings.Join(known, ", "))
+	}
+	return node, nil
 }
 
 func defaultCommand(node *kong.Node) *kong.Node {

@@ -225,6 +225,19 @@ func TestHelpShowsFlagsCommandsAndEnvironment(t *testing.T) {
 	}
 }
 
+func TestAnUnknownCommandIsAnErrorThatListsTheKnownOnes(t *testing.T) {
+	for line, want := range map[string]string{
+		"valdate":        "tool: \"valdate\" is not a command: use validate, install, ctl, exec\nsee tool -h\n",
+		"ctl log":        "tool: \"log\" is not a command: use logs\nsee tool -h\n",
+		"-config x ctl ": "tool: expected \"logs\"\nsee tool -h\n",
+	} {
+		p := Program{Name: "tool", Flags: &withCommands{}}
+		if got := execute(p, line); got != (result{code: 2, stderr: want}) {
+			t.Errorf("%q: got %+v, want %q", line, got, want)
+		}
+	}
+}
+
 func TestCommandIsThePathOfTheSubcommand(t *testing.T) {
 	for line, want := range map[string]string{"": "run", "-config x": "run", "validate": "validate", "ctl logs a b": "ctl logs"} {
 		var got string
