@@ -31,7 +31,7 @@ help: ## list the targets
 .PHONY: build
 build: ## build every command and examples/hello into bin/
 	@mkdir -p $(BIN)
-	@CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/... ./examples/hello
+	@CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/... ./examples/hello
 
 .PHONY: run
 run: build ## run examples/demo.yaml under process-wrapper
@@ -65,7 +65,7 @@ test-race: ## unit tests under the race detector
 .PHONY: test-e2e
 test-e2e: ## end-to-end tests: drive the built binaries
 	@echo '# end-to-end tests'
-	@go -C tools/e2e test $(TESTFLAGS) ./...
+	@go -C tools/e2e test -timeout 15m $(TESTFLAGS) ./...
 
 .PHONY: bench
 bench: ## benchmarks, and comparisons with what Debian ships
