@@ -1,0 +1,124 @@
+package prommerge
+
+import "sync"
+
+// family is what all targets of a merge share about one metric family. The index outlives a merge, so that a page
+// which looks as it did last time is recognised line by line (helpLine, typeLine) without any parsing, and its
+// families are found by trying the one that followed last time (succ).
+type family struct {
+	name string // unescaped
+	succ int32  // family that followed this one in some page, or -1
+
+	help, unit         []byte // texts, as they stand in a page
+	typ                typ
+	helpLine, typeLine []byte // whole lines with their end, as they stand in a page; nil: unknown
+	hasHelp, hasUnit   bool
+}
+
+// maxFamilies is how many names an index may know before it is thrown away instead of being used again: a target
+// that invents names must not make it grow for ever.
+const maxFamilies = 1 << 16
+
+// index maps family names to small numbers. Scanners read it under RLock while they work on a block of bytes;
+// new names go in under Lock, once per target that brought some.
+type index struct {
+	mu     sync.RWMutex
+	byName map[string]int32
+	fams   []family
+	group  grouping
+}
+
+func newIndex() *index { return &index{byName: make(map[string]int32)} }
+
+// after returns the family that followed prev in an earlier page, if its name is name.
+func (ix *index) after(prev int32, name []byte) (int32, bool) {
+	c := ix.guess(prev)
+	if c < 0 || ix.fams[c].name != string(name) {
+		return 0, false
+	}
+	return c, true
+}
+
+// guess returns the family that is likely to follow prev (-1: the first of a page), or -1.
+func (ix *index) guess(prev int32) int32 {
+	if prev >= 0 {
+		return ix.fams[prev].succ
+	}
+	if len(ix.fams) > 0 {
+		return 0
+	}
+	return -1
+}
+
+// commit gives the families of p that were new their numbers.
+func (ix *index) commit(p *part, relink bool) {
+	if len(p.locals) == 0 && !relink {
+		return
+	}
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	if len(p.locals) > 0 {
+		ix.resolve(p)
+	}
+	prev := int32(-1)
+	for _, g := range p.segs {
+		if prev >= 0 && prev != g.fam && ix.fams[prev].succ < 0 {
+			ix.fams[prev].succ = g.fam
+		}
+		prev = g.fam
+	}
+}
+
+func (ix *index) resolve(p *part) {
+	ids := make([]int32, len(p.locals))
+	for i, l := range p.locals {
+		ids[i] = ix.add(p.extra[l.off : l.off+l.n])
+	}
+	for i := range p.segs {
+		if f := p.segs[i].fam; f < 0 {
+			p.segs[i].fam = ids[^f]
+		}
+	}
+	for i := range p.metas {
+		if f := p.metas[i].fam; f < 0 {
+			p.metas[i].fam = ids[^f]
+		}
+	}
+	for _, m := range p.metas { // the first page teaches the index, so that the next ones match
+		f := &ix.fams[m.fam]
+		if m.kind == metaHelp && f.helpLine == nil || m.kind == metaType && f.typeLine == nil || m.kind == metaUnit && !f.hasUnit {
+			f.learn(m, p.text(m), p.wire)
+		}
+	}
+}
+
+func (ix *index) add(name []byte) int32 {
+	if f, ok := ix.byName[string(name)]; ok {
+		return f
+	}
+	f := int32(len(ix.fams))
+	s := string(name)
+	ix.byName[s] = f
+	ix.fams = append(ix.fams, family{name: s, succ: -1})
+	return f
+}
+
+// learn makes m what pages are compared with.
+func (f *family) learn(m meta, text []byte, w wire) {
+	switch m.kind {
+	case metaHelp:
+		f.help, f.hasHelp = append([]byte(nil), text...), true
+		f.helpLine = appendMetaLine(nil, "HELP", f.name, f.help)
+	case metaType:
+		f.typ = m.typ
+		f.typeLine = appendMetaLine(nil, "TYPE", f.name, []byte(m.typ.name(w)))
+	case metaUnit:
+		f.unit, f.hasUnit = append([]byte(nil), text...), true
+	}
+}
+
+func appendMetaLine(b []byte, what, name string, text []byte) []byte {
+	b = append(append(append(b, "# "...), what...), ' ')
+	b = append(appendMetricName(b, name), ' ')
+	return append(append(b, text...), '\n')
+}

@@ -1,0 +1,199 @@
+package prommerge
+
+import (
+	"context"
+	"log/slog"
+	"math"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// LabelName is the label that says which target a series is from.
+const LabelName = "process_name"
+
+// Defaults of Options and Limits.
+const (
+	DefaultTimeout     = 10 * time.Second
+	DefaultTargetBytes = 64 << 20
+	DefaultTotalBytes  = 512 << 20
+	DefaultConcurrency = 100
+)
+
+// Options of a Merger. The zero value is a good one: targets are asked one by one, families come in the order in
+// which they were first seen, labels that clash are renamed as Prometheus does it.
+type Options struct {
+	Async          bool // ask targets at the same time
+	Sort           bool // families by name
+	OmitMeta       bool // no HELP, TYPE and UNIT
+	EmptyOnFailure bool // a failing target leaves nothing but the merger's own series
+	SuppressErrors bool // no log line per failure
+
+	HonorLabels HonorLabels   // what becomes of a target's label that is called like an added one
+	Timeout     time.Duration // per target that has none of its own; 0: DefaultTimeout
+	Limits      Limits
+	Client      *http.Client // nil: one that reuses connections and uses no proxy
+	Encodings   []Encoding   // for answers of Handler, in order of preference; none: they are not compressed
+	Logger      *slog.Logger // nil: slog.Default()
+}
+
+// Limits bound what targets can make a merge cost. Zero means the default, a negative number no limit.
+type Limits struct {
+	TargetBytes int64 // page of one target, as it comes over the wire and again when it is decompressed
+	TotalBytes  int64 // all pages of one merge, decompressed
+	Concurrency int   // targets that are asked at the same time
+}
+
+// A Merger merges the pages of targets. It remembers between merges what pages look like and how often each target
+// failed; the targets themselves are given anew each time. All methods may be called concurrently.
+type Merger struct {
+	opt    Options
+	client *http.Client
+	own    *http.Transport // nil where the client is the caller's
+
+	mu        sync.Mutex // guards all below
+	idle      [3][]*index
+	targets   map[targetKey]*targetState
+	conflicts uint64
+	merges    uint64
+}
+
+type targetKey struct{ name, url string }
+
+// targetState is what is remembered of a target.
+type targetState struct {
+	errors   map[string]uint64 // by reason
+	inj      *injection
+	injEsc   escaping
+	seen     uint64    // last merge that it took part in
+	textOnly time.Time // when it last answered with text though asked for more
+	last     Result
+}
+
+// How long a target that only speaks text keeps the others from being asked for more, and how many merges a target
+// that is gone is remembered.
+const (
+	textOnlyFor  = 5 * time.Minute
+	forgetMerges = 100
+	maxIdle      = 4
+)
+
+// New returns a Merger. Nothing runs until it is used.
+func New(opt Options) *Merger {
+	m := &Merger{targets: make(map[targetKey]*targetState)}
+	opt.Limits.TargetBytes = orDefault(opt.Limits.TargetBytes, DefaultTargetBytes)
+	opt.Limits.TotalBytes = orDefault(opt.Limits.TotalBytes, DefaultTotalBytes)
+	opt.Limits.Concurrency = orDefault(opt.Limits.Concurrency, DefaultConcurrency)
+	if opt.Timeout <= 0 {
+		opt.Timeout = DefaultTimeout
+	}
+	if opt.Logger == nil {
+		opt.Logger = slog.Default()
+	}
+	m.opt = opt
+	m.client = m.newClient(opt.Client)
+	return m
+}
+
+func orDefault[T int | int64](n, def T) T {
+	switch {
+	case n == 0:
+		return def
+	case n < 0:
+		return math.MaxInt
+	}
+	return n
+}
+
+// Close gives idle connections up. It does not end merges that run.
+func (m *Merger) Close() {
+	if m.own != nil {
+		m.own.CloseIdleConnections()
+	}
+}
+
+// Last returns what each target did last, in no order. Targets that were not asked for a long time are forgotten.
+func (m *Merger) Last() []Result {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	rs := make([]Result, 0, len(m.targets))
+	for _, st := range m.targets {
+		rs = append(rs, st.last)
+	}
+	return rs
+}
+
+// takeIndex returns an index for pages of w, one that was used before if possible.
+func (m *Merger) takeIndex(w wire) *index {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n := len(m.idle[w]); n > 0 {
+		ix := m.idle[w][n-1]
+		m.idle[w] = m.idle[w][:n-1]
+		return ix
+	}
+	return newIndex()
+}
+
+func (m *Merger) returnIndex(w wire, ix *index) {
+	if len(ix.fams) > maxFamilies {
+		return
+	}
+	clear(ix.group.parts)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.idle[w]) < maxIdle {
+		m.idle[w] = append(m.idle[w], ix)
+	}
+}
+
+// begin notes that a merge of targets begins. It says whether one of them is known to speak only text, and fills
+// states.
+func (m *Merger) begin(targets []Target, states []*targetState, esc escaping) (textOnly bool) {
+	now := time.Now()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.merges++
+	for i := range targets {
+		t := &targets[i]
+		k := targetKey{t.Name, t.URL}
+		st := m.targets[k]
+		if st == nil {
+			st = &targetState{}
+			m.targets[k] = st
+		}
+		if st.inj == nil || st.injEsc != esc || !st.inj.fits(t) {
+			st.inj, st.injEsc = newInjection(t, m.opt.HonorLabels, esc), esc
+		}
+		st.seen = m.merges
+		textOnly = textOnly || now.Sub(st.textOnly) < textOnlyFor
+		states[i] = st
+	}
+	for k, st := range m.targets {
+		if m.merges-st.seen > forgetMerges {
+			delete(m.targets, k)
+		}
+	}
+	return textOnly
+}
+
+// note remembers the results of a merge.
+func (m *Merger) note(ctx context.Context, p *Page) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.conflicts += uint64(p.conflicts)
+	for i := range p.results {
+		r, st := &p.results[i], p.states[i]
+		st.last = *r
+		if p.asked != wireText && r.Up && p.parts[i] != nil && p.parts[i].wire == wireText {
+			st.textOnly = time.Now()
+		}
+		if r.Up || context.Cause(ctx) == context.Canceled {
+			continue
+		}
+		if st.errors == nil {
+			st.errors = make(map[string]uint64)
+		}
+		st.errors[r.Reason]++
+	}
+}

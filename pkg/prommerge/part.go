@@ -1,0 +1,219 @@
+package prommerge
+
+import (
+	"sync"
+)
+
+// chunkSize is the unit in which spliced output is kept until the page is written. Small enough that the unused
+// end of a target's last chunk is a small share of a page, large enough that a page needs few of them.
+const chunkSize = 32 << 10
+
+type chunk [chunkSize]byte
+
+var (
+	chunkPool = sync.Pool{New: func() any { return new(chunk) }}
+	partPool  = sync.Pool{New: func() any { return new(part) }}
+)
+
+// What a seg says about the metadata of its family, beside its bytes.
+const (
+	segHelp    uint8 = 1 << iota // the target's HELP is the one that the index holds
+	segType                      // … its TYPE
+	segUnit                      // … its UNIT
+	segCreated                   // the bytes are _created series of OpenMetrics
+)
+
+// seg is a run of spliced bytes of one family in one chunk of a part. There is one per family and target at least,
+// so its size is what grouping costs in cache.
+type seg struct {
+	fam   int32 // in the index; ^n is the n-th family of part.locals, until commit
+	chunk int32
+	off   int32
+	n     uint32 // length and, in the top byte, flags
+}
+
+const segLenMask = 1<<24 - 1
+
+func (g seg) len() int     { return int(g.n & segLenMask) }
+func (g seg) flags() uint8 { return uint8(g.n >> 24) }
+
+type metaKind uint8
+
+const (
+	metaHelp metaKind = iota
+	metaType
+	metaUnit
+)
+
+// meta is metadata of a family that differs from what the index holds. Its text lies in part.extra; for a TYPE
+// only typ counts.
+type meta struct {
+	fam    int32
+	off, n int32
+	kind   metaKind
+	typ    typ
+}
+
+// local is a family whose name the index did not know when the target was scanned.
+type local struct{ off, n int32 }
+
+// part is what one target contributes: its lines (or protobuf records) with the labels already in them, in the
+// order of its page, cut into families.
+type part struct {
+	wire    wire
+	chunks  [][]byte
+	segs    []seg
+	metas   []meta
+	locals  []local
+	extra   []byte // names of locals, texts of metas
+	samples int
+	bytes   int // spliced bytes
+}
+
+func newPart(w wire) *part {
+	p := partPool.Get().(*part)
+	p.wire = w
+	return p
+}
+
+// release hands the memory of p on. Nothing may refer to its bytes afterwards.
+func (p *part) release() {
+	for i, c := range p.chunks {
+		if cap(c) == chunkSize {
+			chunkPool.Put((*chunk)(c[:chunkSize]))
+		}
+		p.chunks[i] = nil
+	}
+	*p = part{chunks: p.chunks[:0], segs: p.segs[:0], metas: p.metas[:0], locals: p.locals[:0], extra: p.extra[:0]}
+	if cap(p.segs) > 1<<14 || cap(p.extra) > 1<<18 { // one huge target must not fatten every pooled part
+		*p = part{}
+	}
+	partPool.Put(p)
+}
+
+// data returns the bytes of one seg.
+func (p *part) data(g seg) []byte {
+	return p.chunks[g.chunk][g.off : int(g.off)+g.len()]
+}
+
+// text returns the text of a meta.
+func (p *part) text(m meta) []byte { return p.extra[m.off : m.off+m.n] }
+
+// keep copies b into p.extra.
+func (p *part) keep(b []byte) (off, n int32) {
+	off = int32(len(p.extra))
+	p.extra = append(p.extra, b...)
+	return off, int32(len(b))
+}
+
+// builder appends spliced bytes to a part, family by family.
+type builder struct {
+	p     *part
+	ix    *index
+	out   []byte // chunk under construction: len is what is used
+	open  int    // where the current seg starts in out
+	fam   int32  // current family, noFamily at first
+	prev  int32  // last family that the index knew: its successor is tried first
+	typ   typ    // its TYPE in this page
+	named bool   // fam is set
+	meta  bool   // metadata was seen since the last seg: a seg is due even without samples
+	flags uint8
+	miss  bool // a prediction failed
+	name  []byte
+}
+
+func (b *builder) start(p *part, ix *index) {
+	*b = builder{p: p, ix: ix, name: b.name[:0], prev: -1}
+}
+
+// family makes name the current family: what is appended from now on belongs to it. The caller holds ix.mu.
+func (b *builder) family(name []byte) {
+	b.cut()
+	b.typ = typNone
+	b.name = append(b.name[:0], name...)
+	b.named = true
+	if f, ok := b.ix.after(b.prev, name); ok {
+		b.fam, b.prev = f, f
+		return
+	}
+	if f, ok := b.ix.byName[string(name)]; ok {
+		b.fam, b.prev, b.miss = f, f, true
+		return
+	}
+	off, n := b.p.keep(name)
+	b.p.locals = append(b.p.locals, local{off, n})
+	b.fam = ^int32(len(b.p.locals) - 1)
+}
+
+// enter makes a family of the index the current one.
+func (b *builder) enter(f int32) {
+	b.cut()
+	b.typ = typNone
+	b.name = append(b.name[:0], b.ix.fams[f].name...)
+	b.named = true
+	b.fam, b.prev = f, f
+}
+
+// cut ends the current seg.
+func (b *builder) cut() {
+	n := len(b.out) - b.open
+	if n == 0 && !b.meta && b.flags == 0 {
+		return
+	}
+	b.p.segs = append(b.p.segs, seg{fam: b.fam, chunk: int32(max(len(b.p.chunks)-1, 0)), off: int32(b.open),
+		n: uint32(n) | uint32(b.flags)<<24})
+	b.p.bytes += n
+	b.open = len(b.out)
+	b.flags, b.meta = 0, false
+}
+
+// room returns the chunk under construction with room for n bytes more, starting a new one where there is none.
+func (b *builder) room(n int) []byte {
+	if cap(b.out)-len(b.out) >= n {
+		return b.out
+	}
+	created := b.flags & segCreated
+	if len(b.out) > b.open {
+		b.cut()
+		b.flags = created
+	}
+	b.seal()
+	if n <= chunkSize {
+		b.out = chunkPool.Get().(*chunk)[:0]
+	} else {
+		b.out = make([]byte, 0, n) // a record longer than a chunk has one to itself
+	}
+	b.p.chunks = append(b.p.chunks, b.out)
+	b.open = 0
+	return b.out
+}
+
+// seal stores the length of the chunk under construction.
+func (b *builder) seal() {
+	if k := len(b.p.chunks); k > 0 {
+		b.p.chunks[k-1] = b.out
+	}
+}
+
+// append adds raw bytes to the current family.
+func (b *builder) append(v []byte) {
+	o := b.room(len(v))
+	b.out = append(o, v...)
+}
+
+// note records metadata of the current family that the index does not hold.
+func (b *builder) note(k metaKind, t typ, text []byte) {
+	b.meta = true
+	m := meta{fam: b.fam, kind: k, typ: t}
+	m.off, m.n = b.p.keep(text)
+	b.p.metas = append(b.p.metas, m)
+}
+
+// finish ends the part: afterwards its segs and chunks are complete. Only a good one adds names to the index.
+func (b *builder) finish(good bool) {
+	b.cut()
+	b.seal()
+	if good {
+		b.ix.commit(b.p, b.miss)
+	}
+}

@@ -1,0 +1,392 @@
+package prommerge
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"unicode/utf8"
+)
+
+// Fields of io.prometheus.client messages, as in metrics.proto of prometheus/client_model.
+const (
+	fieldName   = 1 // MetricFamily
+	fieldHelp   = 2
+	fieldType   = 3
+	fieldMetric = 4
+	fieldUnit   = 5
+
+	fieldLabel     = 1 // Metric
+	fieldGauge     = 2
+	fieldCounter   = 3
+	fieldSummary   = 4
+	fieldUntyped   = 5
+	fieldMillis    = 6
+	fieldHistogram = 7
+)
+
+// Wire types.
+const (
+	wireVarint  = 0
+	wireFixed64 = 1
+	wireBytes   = 2
+	wireFixed32 = 5
+)
+
+// protoTypes translates MetricType.
+var protoTypes = [...]typ{typCounter, typGauge, typSummary, typUntyped, typHistogram, typGaugeHistogram}
+
+// protoType returns the MetricType of t; what protobuf has no word for is untyped.
+func protoType(t typ) byte {
+	for i, p := range protoTypes {
+		if p == t {
+			return byte(i)
+		}
+	}
+	return 3
+}
+
+var errProto = errors.New("malformed protobuf")
+
+// field is one field of a message: its number, its wire type, its value and the whole record.
+type field struct {
+	num, wt  int
+	val, rec []byte
+	n        uint64 // a varint
+}
+
+// nextField splits the first field off b.
+func nextField(b []byte) (f field, rest []byte, err error) {
+	k, n := binary.Uvarint(b)
+	if n <= 0 || k>>3 == 0 || k>>3 > 1<<29-1 {
+		return f, nil, errProto
+	}
+	f.num, f.wt = int(k>>3), int(k&7)
+	end := n
+	switch f.wt {
+	case wireVarint:
+		v, m := binary.Uvarint(b[n:])
+		if m <= 0 {
+			return f, nil, errProto
+		}
+		f.n = v
+		end += m
+	case wireFixed64:
+		end += 8
+	case wireFixed32:
+		end += 4
+	case wireBytes:
+		l, m := binary.Uvarint(b[n:])
+		if m <= 0 || l > uint64(len(b)-n-m) {
+			return f, nil, errProto
+		}
+		n += m
+		end = n + int(l)
+	default:
+		return f, nil, errProto
+	}
+	if end > len(b) {
+		return f, nil, errProto
+	}
+	f.val, f.rec = b[n:end], b[:end]
+	return f, b[end:], nil
+}
+
+func appendField(b []byte, num byte, v []byte) []byte {
+	return append(binary.AppendUvarint(append(b, num<<3|wireBytes), uint64(len(v))), v...)
+}
+
+// appendLabelPair appends the label field of a Metric.
+func appendLabelPair(b, name, value []byte) []byte {
+	n := fieldLen(len(name)) + fieldLen(len(value))
+	b = binary.AppendUvarint(append(b, fieldLabel<<3|wireBytes), uint64(n))
+	return appendField(appendField(b, 1, name), 2, value)
+}
+
+// fieldLen returns the length of a field with a number below 16 and n bytes.
+func fieldLen(n int) int { return 1 + uvarintLen(uint64(n)) + n }
+
+func uvarintLen(n uint64) int {
+	l := 1
+	for n >= 0x80 {
+		n >>= 7
+		l++
+	}
+	return l
+}
+
+// protoScanner splices labels into delimited MetricFamily messages. Nothing is decoded that need not be looked at:
+// a label pair is appended to each Metric (repeated fields may come in any order) and lengths are rewritten.
+type protoScanner struct {
+	builder
+	inj   *injection
+	esc   escaping
+	labs  []lab
+	names []byte
+	rest  []byte // of a Metric: all but its labels
+}
+
+// feed reads delimited messages from r to its end.
+func (s *protoScanner) feed(r io.Reader) error {
+	buf := make([]byte, 0, blockSize)
+	off := 0 // start of the next message in buf
+	for {
+		msg, n, err := delimited(buf[off:])
+		if err != nil {
+			return &targetError{reason: reasonSyntax, err: err}
+		}
+		if n > 0 {
+			if err := s.message(msg); err != nil {
+				return &targetError{reason: reasonSyntax, err: err}
+			}
+			off += n
+			continue
+		}
+		buf, off = buf[:copy(buf, buf[off:])], 0
+		if len(buf) == cap(buf) {
+			buf = append(buf, make([]byte, cap(buf))...)[:len(buf)]
+		}
+		k, err := r.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+k]
+		switch {
+		case err == io.EOF && k == 0 && len(buf) == 0:
+			return nil
+		case err == io.EOF && k == 0:
+			return &targetError{reason: reasonTruncated, err: errors.New("the body ended within a message")}
+		case err != nil && err != io.EOF:
+			return err
+		}
+	}
+}
+
+// delimited splits the first message off b; n is 0 where b does not hold all of it.
+func delimited(b []byte) (msg []byte, n int, err error) {
+	l, k := binary.Uvarint(b)
+	if k < 0 || k > binary.MaxVarintLen32 || l > 1<<30 {
+		return nil, 0, errProto
+	}
+	if k == 0 || uint64(len(b)-k) < l {
+		if k == 0 && len(b) > binary.MaxVarintLen32 {
+			return nil, 0, errProto
+		}
+		return nil, 0, nil
+	}
+	return b[k : k+int(l)], k + int(l), nil
+}
+
+// head is a MetricFamily without its metrics.
+type head struct {
+	name, help, unit []byte
+	typ              typ
+	hasHelp, hasUnit bool
+}
+
+// message splices one MetricFamily.
+func (s *protoScanner) message(msg []byte) error {
+	h, err := readHead(msg)
+	if err != nil {
+		return err
+	}
+	s.names = s.names[:0]
+	if s.esc != allowUTF8 && !plainMetric(h.name) {
+		s.names = s.esc.appendName(s.names, h.name, isName)
+		h.name = s.names
+	}
+	s.ix.mu.RLock()
+	defer s.ix.mu.RUnlock()
+	s.family(h.name)
+	s.typ = h.typ
+	s.metadata(&h)
+	for len(msg) > 0 {
+		f, rest, err := nextField(msg)
+		if err != nil {
+			return err
+		}
+		if f.num == fieldMetric {
+			if err := s.metric(f.val, h.typ); err != nil {
+				return fmt.Errorf("%w in %q", err, h.name)
+			}
+		}
+		msg = rest
+	}
+	return nil
+}
+
+// readHead reads all of msg but its metrics, and checks it.
+func readHead(msg []byte) (h head, err error) {
+	for len(msg) > 0 {
+		f, rest, err := nextField(msg)
+		if err != nil {
+			return h, err
+		}
+		if !familySpec.allows(f) {
+			return h, errProto
+		}
+		switch f.num {
+		case fieldName:
+			h.name = f.val
+		case fieldHelp:
+			h.help, h.hasHelp = f.val, true
+		case fieldUnit:
+			h.unit, h.hasUnit = f.val, true
+		case fieldType:
+			if f.n >= uint64(len(protoTypes)) {
+				return h, errors.New("an unknown metric type")
+			}
+			h.typ = protoTypes[f.n]
+		}
+		msg = rest
+	}
+	if h.typ == typNone {
+		h.typ = typCounter // 0, which is not written
+	}
+	if len(h.name) == 0 || !utf8.Valid(h.name) || !utf8.Valid(h.help) || !utf8.Valid(h.unit) {
+		return h, errors.New("a name, help or unit that is empty or not UTF-8")
+	}
+	return h, nil
+}
+
+func (s *protoScanner) metadata(h *head) {
+	var f family
+	if s.fam >= 0 {
+		f = s.ix.fams[s.fam]
+	}
+	if h.hasHelp {
+		if f.hasHelp && string(f.help) == string(h.help) {
+			s.flags |= segHelp
+		} else {
+			s.note(metaHelp, typNone, h.help)
+		}
+	}
+	if f.typ == h.typ {
+		s.flags |= segType
+	} else {
+		s.note(metaType, h.typ, nil)
+	}
+	if h.hasUnit {
+		if f.hasUnit && string(f.unit) == string(h.unit) {
+			s.flags |= segUnit
+		} else {
+			s.note(metaUnit, typNone, h.unit)
+		}
+	}
+}
+
+// metric splices one Metric.
+func (s *protoScanner) metric(m []byte, t typ) error {
+	s.labs = s.labs[:0]
+	canonical, values := true, 0
+	for b := m; len(b) > 0; {
+		f, rest, err := nextField(b)
+		if err != nil {
+			return err
+		}
+		if !metricSpec.allows(f) {
+			return errProto
+		}
+		switch f.num {
+		case fieldLabel:
+			if err := s.label(f.val, &canonical); err != nil {
+				return err
+			}
+		case fieldGauge, fieldCounter, fieldSummary, fieldUntyped, fieldHistogram:
+			values++
+			if err := checkValue(f); err != nil {
+				return err
+			}
+		}
+		b = rest
+	}
+	if values > 1 {
+		return errors.New("a metric with several values")
+	}
+	if err := s.unique(); err != nil {
+		return err
+	}
+	s.p.samples++
+	if len(m) >= maxRecord {
+		return errors.New("a metric that is too long")
+	}
+	if canonical && !s.inj.clash(s.labs) {
+		return s.splice(m)
+	}
+	return s.rewrite(m)
+}
+
+// splice appends the added labels to m as it stands.
+func (s *protoScanner) splice(m []byte) error {
+	n := len(m) + len(s.inj.proto)
+	o := s.room(1 + uvarintLen(uint64(n)) + n)
+	o = binary.AppendUvarint(append(o, fieldMetric<<3|wireBytes), uint64(n))
+	s.out = append(append(o, m...), s.inj.proto...)
+	return nil
+}
+
+// rewrite writes the labels of m anew, each with the name that it goes out with.
+func (s *protoScanner) rewrite(m []byte) error {
+	s.rest = s.rest[:0]
+	inj := s.inj.forMetric(s.name)
+	for i := range inj.labels {
+		if l := &inj.labels[i]; inj.honor != HonorKeep || !inj.givesWay(l, s.labs) {
+			s.rest = append(s.rest, l.proto...)
+		}
+	}
+	for i := range s.labs {
+		if name, drop := inj.resolve(&s.labs[i], s.labs); !drop {
+			s.rest = appendLabelPair(s.rest, name, s.labs[i].value)
+		}
+	}
+	for b := m; len(b) > 0; {
+		f, rest, err := nextField(b)
+		if err != nil {
+			return err
+		}
+		if f.num != fieldLabel {
+			s.rest = append(s.rest, f.rec...)
+		}
+		b = rest
+	}
+	o := s.room(fieldLen(len(s.rest)))
+	s.out = appendField(o, fieldMetric, s.rest)
+	return nil
+}
+
+// label reads one LabelPair.
+func (s *protoScanner) label(b []byte, canonical *bool) error {
+	var l lab
+	for len(b) > 0 {
+		f, rest, err := nextField(b)
+		if err != nil || !labelSpec.allows(f) {
+			return errProto
+		}
+		switch f.num {
+		case 1:
+			l.name = f.val
+		case 2:
+			l.value = f.val
+		}
+		b = rest
+	}
+	if len(l.name) == 0 || !utf8.Valid(l.name) || !utf8.Valid(l.value) || string(l.name) == "__name__" {
+		return errors.New("a bad label")
+	}
+	if s.esc != allowUTF8 && !plainLabel(l.name) {
+		at := len(s.names)
+		s.names = s.esc.appendName(s.names, l.name, isLabel)
+		l.name = s.names[at:]
+		*canonical = false
+	}
+	s.labs = append(s.labs, l)
+	return nil
+}
+
+func (s *protoScanner) unique() error {
+	for i := range s.labs {
+		for k := range i {
+			if string(s.labs[k].name) == string(s.labs[i].name) {
+				return errors.New("a label twice")
+			}
+		}
+	}
+	return nil
+}

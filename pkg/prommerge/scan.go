@@ -1,0 +1,333 @@
+package prommerge
+
+import (
+	"bytes"
+	"fmt"
+	"sync"
+	"unicode/utf8"
+)
+
+// lab is a label of the line in hand. Name is unescaped (and escaped anew as the answer needs it), value is as it
+// stands between its quotes.
+type lab struct {
+	name, value []byte
+	lines       bool // value holds a newline that is not escaped
+}
+
+// scanner checks the lines of one page and splices the target's labels into them. It sees a page in blocks of
+// whole lines. Most lines repeat the metric and label names of the line before: those go through fast, which
+// compares instead of parsing. All others go through line, which implements the grammar.
+type scanner struct {
+	builder
+	inj   *injection
+	esc   escaping
+	om    bool
+	eof   bool // # EOF was seen
+	ascii bool // the block in hand is plain ASCII
+
+	cur    []byte // metric name of the last line, where the next one may be compared with it
+	prefix []byte // cur, an opening brace and the labels of the target
+	shape  []byte // label names of the last line, each with what surrounds it: `a="` `,b="`
+	ends   []int  // where each of them ends in shape
+
+	labs, exLabs []lab
+	metric       []byte // metric name of the line in hand, unescaped
+	inBraces     bool   // … it stood quoted between the braces
+	canonical    bool   // the line has no blank, comma or quote that need not be there
+	names        []byte // unescaped names of the line in hand
+	work         []byte // a line under construction
+	seen         map[string]struct{}
+}
+
+var scannerPool = sync.Pool{New: func() any { return &scanner{seen: map[string]struct{}{}} }}
+
+func newScanner(p *part, ix *index, inj *injection, esc escaping) *scanner {
+	s := scannerPool.Get().(*scanner)
+	s.start(p, ix)
+	s.inj, s.esc, s.om = inj, esc, p.wire == wireOpenMetrics
+	s.eof, s.cur = false, s.cur[:0]
+	return s
+}
+
+func (s *scanner) release() {
+	s.builder = builder{name: s.name[:0]}
+	s.inj, s.metric, s.labs, s.exLabs = nil, nil, s.labs[:0], s.exLabs[:0]
+	scannerPool.Put(s)
+}
+
+// scan works on b, which holds whole lines but for a newline within a label value, and returns how much of it is
+// done. It stops early, without an error, where a label value goes on behind the end of b.
+func (s *scanner) scan(b []byte) (int, error) {
+	s.ascii = asciiOnly(b)
+	s.ix.mu.RLock()
+	defer s.ix.mu.RUnlock()
+	for i := 0; i < len(b); {
+		var n int
+		var err error
+		if b[i] == '#' {
+			if n, err = s.comment(b[i:]); err == nil && s.eof && i+n < len(b) {
+				err = errAfterEOF
+			}
+		} else if n = s.fast(b[i:]); n == 0 {
+			n, err = s.line(b[i:])
+		}
+		if err != nil {
+			return i, err
+		}
+		if n == 0 {
+			return i, nil
+		}
+		i += n
+	}
+	return len(b), nil
+}
+
+// fast handles a line that begins like the last one, and returns its length; 0 where it does not.
+func (s *scanner) fast(b []byte) int {
+	nl := len(s.cur)
+	if nl == 0 || len(b) <= nl || string(b[:nl]) != string(s.cur) {
+		return 0
+	}
+	l := b[:bytes.IndexByte(b, '\n')+1]
+	j := nl
+	sep, rest := byte('}'), nl
+	if l[j] == '{' {
+		if j = s.sameShape(l, j+1); j == 0 {
+			return 0
+		}
+		sep, rest = ',', nl+1
+	}
+	if l[j] != ' ' {
+		return 0
+	}
+	if j = plainFloat(l, j+1); j == 0 {
+		return 0
+	}
+	if l[j] != '\n' && (s.om || !shortMillis(l, j)) {
+		return 0
+	}
+	n := len(s.prefix) + 1 + len(l) - rest
+	o := s.room(n)
+	q := o[len(o) : len(o)+n]
+	k := copy(q, s.prefix)
+	q[k] = sep
+	copy(q[k+1:], l[rest:])
+	s.out = o[:len(o)+n]
+	s.p.samples++
+	return len(l)
+}
+
+// sameShape compares the labels at l[j:] with those of the last line and returns the index after the closing
+// brace; 0 where they differ or need a closer look.
+func (s *scanner) sameShape(l []byte, j int) int {
+	at := 0
+	for _, end := range s.ends {
+		n := end - at
+		if len(l)-j <= n || string(l[j:j+n]) != string(s.shape[at:end]) {
+			return 0
+		}
+		j += n
+		q := bytes.IndexByte(l[j:], '"')
+		if q < 0 || q > 0 && (l[j+q-1] == '\\' || l[j+q-1] == 0) {
+			return 0
+		}
+		j += q + 1
+		at = end
+	}
+	if at == 0 || l[j] != '}' || !s.ascii && !utf8.Valid(l[:j]) {
+		return 0
+	}
+	return j + 1
+}
+
+// shortMillis reports whether l[j:] is one blank, a timestamp in milliseconds and the end of the line.
+func shortMillis(l []byte, j int) bool {
+	if l[j] != ' ' {
+		return false
+	}
+	j++
+	n := j
+	for isDigit(l[j]) {
+		j++
+	}
+	return l[j] == '\n' && j > n && j-n <= 18
+}
+
+// line handles any line that is not a comment, by the grammar of its format.
+func (s *scanner) line(b []byte) (int, error) {
+	s.cur = s.cur[:0]
+	s.canonical, s.inBraces, s.metric, s.names = true, false, nil, s.names[:0]
+	j := s.blanks(b, 0)
+	switch b[j] {
+	case '\n':
+		if s.om {
+			return 0, errSyntax(b, "a blank line")
+		}
+		return j + 1, nil
+	case '#':
+		if s.om {
+			return 0, errSyntax(b, "a blank before #")
+		}
+		return s.comment(b[j:])
+	}
+	start := j
+	j = nameEnd(b, j)
+	if j > start {
+		s.metric = b[start:j]
+	} else if b[j] != '{' {
+		return 0, errSyntax(b, "no metric name")
+	}
+	nl := j
+	if s.om {
+		if b[j] != '{' && b[j] != ' ' {
+			return 0, errSyntax(b, "no blank after the metric name")
+		}
+	} else if k := skipBlanks(b, j); k > j && b[k] == '{' {
+		j, s.canonical = k, false
+	}
+	s.labs = s.labs[:0]
+	braces := b[j] == '{'
+	if braces {
+		var err error
+		if j, err = s.labels(b, j+1, &s.labs, false); err != nil || j == 0 {
+			return 0, err
+		}
+	}
+	return s.sample(b, start, nl, j, braces)
+}
+
+// sample handles what follows the labels, and emits the line.
+func (s *scanner) sample(b []byte, start, nl, j int, braces bool) (int, error) {
+	if len(s.metric) == 0 {
+		return 0, errSyntax(b, "no metric name")
+	}
+	if err := s.unique(b); err != nil {
+		return 0, err
+	}
+	rest := j
+	var value, tail []byte
+	var err error
+	if s.om {
+		value, tail, j, err = s.omValue(b, j)
+	} else {
+		value, tail, j, err = s.textValue(b, j)
+	}
+	if err != nil || j == 0 {
+		return 0, err
+	}
+	if !belongs(s.metric, s.name, s.typ, s.p.wire) || !s.named {
+		s.family(s.metric)
+	}
+	created := s.om && s.typ != typNone && bytes.HasSuffix(s.metric, []byte("_created")) && len(s.metric) > len(s.name)
+	if created != (s.flags&segCreated != 0) {
+		s.switchCreated(created)
+	}
+	s.p.samples++
+	if s.canonical && !s.inBraces && start == 0 && b[rest] == ' ' && !s.inj.clash(s.labs) && (len(s.labs) > 0 || !braces) {
+		s.splice(b[:j], nl, braces)
+		return j, nil
+	}
+	s.work = s.appendLine(s.work[:0], value, tail)
+	s.append(s.work)
+	return j, nil
+}
+
+// switchCreated begins or ends a run of _created series, which other formats keep elsewhere.
+func (s *scanner) switchCreated(created bool) {
+	keep := s.flags &^ segCreated
+	if len(s.out) > s.open {
+		s.cut()
+		keep = 0
+	}
+	s.flags = keep
+	if created {
+		s.flags |= segCreated
+	}
+}
+
+// splice emits a canonical line and remembers what the next one may be compared with.
+func (s *scanner) splice(l []byte, nl int, braces bool) {
+	s.cur = append(s.cur[:0], l[:nl]...)
+	s.prefix = append(append(append(s.prefix[:0], s.cur...), '{'), s.inj.text...)
+	s.shape, s.ends = s.shape[:0], s.ends[:0]
+	for i, lb := range s.labs {
+		if i > 0 {
+			s.shape = append(s.shape, ',')
+		}
+		s.shape = append(append(s.shape, lb.name...), '=', '"')
+		s.ends = append(s.ends, len(s.shape))
+	}
+	sep, rest := byte('}'), nl
+	if braces {
+		sep, rest = ',', nl+1
+	}
+	n := len(s.prefix) + 1 + len(l) - rest
+	s.out = append(append(append(s.room(n), s.prefix...), sep), l[rest:]...)
+}
+
+// blanks skips blanks where the format allows them.
+func (s *scanner) blanks(b []byte, j int) int {
+	if s.om {
+		return j
+	}
+	for isBlank(b[j]) {
+		s.canonical = false
+		j++
+	}
+	return j
+}
+
+// unique refuses a line that names a label twice: Prometheus would refuse the whole page for it.
+func (s *scanner) unique(b []byte) error {
+	if len(s.labs) > 16 {
+		clear(s.seen)
+		for _, l := range s.labs {
+			s.seen[string(l.name)] = struct{}{}
+		}
+		if len(s.seen) == len(s.labs) {
+			return nil
+		}
+	}
+	for i := range s.labs {
+		n := s.labs[i].name
+		if string(n) == "__name__" {
+			return errSyntax(b, "a label called __name__")
+		}
+		for k := range i {
+			if string(s.labs[k].name) == string(n) {
+				return errSyntax(b, "a label twice")
+			}
+		}
+	}
+	return nil
+}
+
+// errSyntax says what is wrong and shows the beginning of the line.
+func errSyntax(b []byte, what string) error {
+	if i := bytes.IndexByte(b, '\n'); i >= 0 {
+		b = b[:i]
+	}
+	if len(b) > 80 {
+		b = b[:80]
+	}
+	return &targetError{reason: reasonSyntax, err: fmt.Errorf("%s in %q", what, b)}
+}
+
+// asciiOnly reports whether b holds no byte above 127.
+func asciiOnly(b []byte) bool {
+	var or uint64
+	for len(b) >= 32 {
+		or |= le64(b) | le64(b[8:]) | le64(b[16:]) | le64(b[24:])
+		b = b[32:]
+	}
+	for _, c := range b {
+		or |= uint64(c)
+	}
+	return or&0x8080808080808080 == 0
+}
+
+func le64(b []byte) uint64 {
+	_ = b[7]
+	return uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
+		uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
+}

@@ -1,0 +1,90 @@
+package prommerge
+
+import "bytes"
+
+// wire is the syntax of a page.
+type wire uint8
+
+const (
+	wireText wire = iota
+	wireOpenMetrics
+	wireProto
+)
+
+// typ is the TYPE of a family, over all formats.
+type typ uint8
+
+const (
+	typNone typ = iota // no TYPE seen
+	typCounter
+	typGauge
+	typHistogram
+	typSummary
+	typUntyped // "unknown" in OpenMetrics
+	typInfo
+	typStateset
+	typGaugeHistogram
+	typCount
+)
+
+var typNames = [typCount]string{"", "counter", "gauge", "histogram", "summary", "untyped", "info", "stateset", "gaugehistogram"}
+
+// name returns the word for t in a TYPE line of w.
+func (t typ) name(w wire) string {
+	if t == typUntyped && w == wireOpenMetrics {
+		return "unknown"
+	}
+	return typNames[t]
+}
+
+// parseTyp returns the type that a TYPE line names.
+func parseTyp(s []byte, w wire) (typ, bool) {
+	for t := typCounter; t < typCount; t++ {
+		if w != wireOpenMetrics && t > typUntyped {
+			break
+		}
+		if string(s) == t.name(w) {
+			return t, true
+		}
+	}
+	return typNone, false
+}
+
+// suffixes returns what the names of a family's series may end with, beside the bare name.
+func (t typ) suffixes(w wire) []string {
+	switch {
+	case t == typHistogram && w == wireOpenMetrics:
+		return []string{"_bucket", "_count", "_sum", "_created"}
+	case t == typHistogram:
+		return []string{"_bucket", "_sum", "_count"}
+	case t == typSummary && w == wireOpenMetrics:
+		return []string{"_sum", "_count", "_created"}
+	case t == typSummary:
+		return []string{"_sum", "_count"}
+	case w != wireOpenMetrics:
+		return nil
+	case t == typCounter:
+		return []string{"_total", "_created"}
+	case t == typInfo:
+		return []string{"_info"}
+	case t == typGaugeHistogram:
+		return []string{"_bucket", "_gcount", "_gsum"}
+	}
+	return nil
+}
+
+// belongs reports whether a series called name is part of the family fam of type t.
+func belongs(name, fam []byte, t typ, w wire) bool {
+	if len(name) == len(fam) {
+		return bytes.Equal(name, fam)
+	}
+	if len(name) < len(fam) || name[len(fam)] != '_' || !bytes.HasPrefix(name, fam) {
+		return false
+	}
+	for _, s := range t.suffixes(w) {
+		if string(name[len(fam):]) == s {
+			return true
+		}
+	}
+	return false
+}
