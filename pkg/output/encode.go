@@ -15,26 +15,52 @@ func bare(c byte) bool { return c > ' ' && c < 0x7f && c != '"' && c != '=' && c
 // unsafeByte reports whether a byte may need an escape inside quotes.
 func unsafeByte(c byte) bool { return c < ' ' || c >= 0x7f || c == '"' || c == '\\' }
 
-// indexUnsafe returns the index of the first unsafeByte, or len(b). It looks at eight bytes at once: a borrow between
-// bytes can only spoil bytes above a true hit, and the lowest hit is the one that counts.
+// Eight bytes at once: in a result, the high bit of a byte is set where that byte is a hit. For a byte below 0x80, adding
+// 0x80-n sets the high bit where it is at least n, without a carry. One that is higher may spoil those above it, but is
+// itself a hit, and only the lowest hit counts.
+const (
+	ones  = 0x0101010101010101
+	highs = 0x80 * ones
+	low7  = 0x7f * ones
+)
+
+func unsafeBits(x uint64) uint64 {
+	fine := (x + (0x80-' ')*ones) & ((x ^ '"'*ones) + low7) & ((x ^ '\\'*ones) + low7)
+	return (^fine | x | (x + ones)) & highs
+}
+
+func delimiterBits(x uint64) uint64 {
+	fine := (x + (0x7f-' ')*ones) & ((x ^ '"'*ones) + low7) & ((x ^ '\\'*ones) + low7) & ((x ^ '='*ones) + low7)
+	return (^fine | x | (x + ones)) & highs
+}
+
+// indexUnsafe returns the index of the first unsafeByte, or len(b).
 func indexUnsafe(b []byte) int {
-	const (
-		ones = 0x0101010101010101
-		high = 0x8080808080808080
-	)
 	i := 0
 	for ; i+8 <= len(b); i += 8 {
-		x := binary.LittleEndian.Uint64(b[i:])
-		quote, slash, del := x^(ones*'"'), x^(ones*'\\'), x^(ones*0x7f)
-		hit := (x-ones*' ')&^x | (quote-ones)&^quote | (slash-ones)&^slash | (del-ones)&^del | x
-		if hit &= high; hit != 0 {
+		if hit := unsafeBits(binary.LittleEndian.Uint64(b[i:])); hit != 0 {
 			return i + bits.TrailingZeros64(hit)/8
 		}
 	}
-	for ; i < len(b); i++ {
-		if unsafeByte(b[i]) {
-			return i
+	if rest := len(b) - i; rest > 0 && len(b) >= 8 { // the zeros that are shifted in are hits at the end
+		hit := unsafeBits(binary.LittleEndian.Uint64(b[len(b)-8:]) >> (64 - 8*rest))
+		return i + min(bits.TrailingZeros64(hit)/8, rest)
+	}
+	for i < len(b) && !unsafeByte(b[i]) {
+		i++
+	}
+	return i
+}
+
+// indexDelimiter returns the index of the first byte at or after i that is not bare, or len(b).
+func indexDelimiter(b []byte, i int) int {
+	for ; i+8 <= len(b); i += 8 {
+		if hit := delimiterBits(binary.LittleEndian.Uint64(b[i:])); hit != 0 {
+			return i + bits.TrailingZeros64(hit)/8
 		}
+	}
+	for i < len(b) && bare(b[i]) {
+		i++
 	}
 	return i
 }
@@ -84,14 +110,7 @@ func appendValue(b, s []byte) []byte {
 	return append(appendEscaped(append(b, '"'), s), '"')
 }
 
-func allBare(s []byte) bool {
-	for _, c := range s {
-		if !bare(c) {
-			return false
-		}
-	}
-	return true
-}
+func allBare(s []byte) bool { return indexDelimiter(s, 0) == len(s) }
 
 // appendKey appends s as a key: what a key cannot hold, and %, becomes %XX.
 func appendKey(b, s []byte) []byte {

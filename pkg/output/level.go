@@ -88,13 +88,13 @@ func parseLevel(word []byte) (l Level, exact, ok bool) {
 	switch string(low) {
 	case "info", "inf", "i", "information", "informational", "30":
 		return Info, true, true
-	case "debug", "dbg", "d", "20":
+	case "debug", "dbg", "debu", "d", "20":
 		return Debug, true, true
 	case "warn", "warning", "wrn", "w", "40":
 		return Warn, true, true
-	case "error", "err", "eror", "e", "50":
+	case "error", "err", "erro", "eror", "e", "50":
 		return Error, true, true
-	case "fatal", "ftl", "f", "60":
+	case "fatal", "ftl", "fata", "f", "60":
 		return Fatal, true, true
 	}
 	l, ok = coarseLevel(string(low))
@@ -109,7 +109,7 @@ func coarseLevel(word string) (Level, bool) {
 		return Info, true
 	case "severe":
 		return Error, true
-	case "critical", "crit", "panic", "dpanic", "alert", "emerg", "emergency":
+	case "critical", "crit", "panic", "pani", "dpanic", "alert", "emerg", "emergency":
 		return Fatal, true
 	}
 	return Info, false
@@ -127,20 +127,35 @@ func detectLevel(line []byte) Level {
 	}
 	head := line[:min(len(line), detectBytes)]
 	for range detectWords {
-		head = bytes.TrimLeft(head, " \t")
-		if len(head) == 0 {
-			break
+		for len(head) > 0 && (head[0] == ' ' || head[0] == '\t') {
+			head = head[1:]
 		}
-		end := bytes.IndexAny(head, " \t")
+		end := bytes.IndexByte(head, ' ')
 		if end < 0 {
 			end = len(head)
 		}
-		if l, ok := wordLevel(head[:end]); ok {
-			return l
+		if tab := bytes.IndexByte(head[:end], '\t'); tab >= 0 {
+			end = tab
+		}
+		if end >= 3 && maybeLevel(head[0], head[end-1]) {
+			if l, ok := wordLevel(head[:end]); ok {
+				return l
+			}
 		}
 		head = head[end:]
 	}
 	return pairLevel(line)
+}
+
+// maybeLevel rejects most words of a text by their first and last byte.
+func maybeLevel(first, last byte) bool {
+	switch {
+	case first >= 'a' && first <= 'z':
+		return last == ':'
+	case first >= 'A' && first <= 'Z', first == '[', first == '<', first == '(', first == '|', first == '\x1b':
+		return true
+	}
+	return false
 }
 
 // headerLevel reads klog's "E0102 15:04:05" and the "<3>" prefix of syslog and systemd.
@@ -171,19 +186,27 @@ func digits(b []byte) bool {
 // wordLevel takes ERROR, [error], error:, ERROR:root:text and the same in colours, but not the word error in a sentence.
 func wordLevel(word []byte) (Level, bool) {
 	word = skipColour(word)
-	marked := len(word) > 0 && (word[0] == '[' || word[0] == '<' || word[0] == '(')
-	word = skipColour(bytes.TrimLeft(word, "[(<|"))
+	marked := false
+	for len(word) > 0 && (word[0] == '[' || word[0] == '<' || word[0] == '(' || word[0] == '|') {
+		marked = marked || word[0] != '|'
+		word = skipColour(word[1:])
+	}
 	end := 0
 	for end < len(word) && letter(word[end]) {
 		end++
 	}
 	rest := word[end:]
-	word = word[:end]
-	if len(word) < 3 || len(rest) > 0 && bytes.IndexByte([]byte(":])>|,\x1b"), rest[0]) < 0 {
+	if word = word[:end]; end < 3 {
 		return Info, false
 	}
-	if rest = skipColour(rest); len(rest) > 0 && (rest[0] == ':' || rest[0] == ']') {
-		marked = true
+	if rest = skipColour(rest); len(rest) > 0 {
+		switch rest[0] {
+		case ':', ']':
+			marked = true
+		case ')', '>', '|', ',', '[':
+		default:
+			return Info, false
+		}
 	}
 	if !marked && !upper(word) {
 		return Info, false
@@ -221,7 +244,7 @@ func upper(word []byte) bool {
 
 // skipColour cuts leading escape sequences of the form ESC [ … m.
 func skipColour(b []byte) []byte {
-	for len(b) > 2 && b[0] == 0x1b && b[1] == '[' {
+	for len(b) > 2 && b[0] == '\x1b' && b[1] == '[' {
 		end := bytes.IndexByte(b, 'm')
 		if end < 0 {
 			break

@@ -10,10 +10,11 @@ import (
 
 // label is what a stream's records have in common, made once.
 type label struct {
-	format Format
-	head   string   // ` name=web pid=42 out=stdout msg="`
-	tail   string   // ` region=eu` and so on
-	keys   []string // of the labels
+	format  Format
+	head    string   // ` name=web pid=42 out=stdout msg="`
+	tail    string   // `" region=eu`, which ends msg
+	keys    []string // of the labels
+	longest int      // key of ours, so that most are not looked up
 }
 
 func newLabel(cfg *StreamConfig, pid int) label {
@@ -24,8 +25,8 @@ func newLabel(cfg *StreamConfig, pid int) label {
 	b = append(b, " out="...)
 	b = appendValue(b, []byte(cfg.Out))
 	b = append(b, ` msg="`...)
-	l := label{format: cfg.Format, head: string(b)}
-	b = b[:0]
+	l := label{format: cfg.Format, head: string(b), longest: len("partial")}
+	b = append(b[:0], '"')
 	for _, key := range slices.Sorted(maps.Keys(cfg.Labels)) {
 		b = append(b, ' ')
 		if reserved([]byte(key)) {
@@ -34,6 +35,7 @@ func newLabel(cfg *StreamConfig, pid int) label {
 		b = append(appendKey(b, []byte(key)), '=')
 		b = appendValue(b, []byte(cfg.Labels[key]))
 		l.keys = append(l.keys, key)
+		l.longest = max(l.longest, len(key))
 	}
 	l.tail = string(b)
 	return l
@@ -44,6 +46,8 @@ type encoder struct {
 	out     []byte
 	stamp   []byte // "time=2026-01-02T15:04:05.678Z level="
 	stampMs int64
+	prefix  []byte  // of an Info record of
+	of      *Stream // this stream, up to msg
 	open    *Stream // has written a piece of a plain line that is not terminated yet
 	fields  []field
 	scratch []byte
@@ -56,7 +60,27 @@ func (e *encoder) setTime(t time.Time) {
 		e.stampMs = ms
 		e.stamp = append(e.stamp[:0], "time="...)
 		e.stamp = append(appendTime(e.stamp, t), " level="...)
+		e.of = nil
 	}
+}
+
+// begin sets the stream of the records that follow.
+func (e *encoder) begin(s *Stream) {
+	if e.of != s {
+		e.of = s
+		e.prefix = append(append(append(e.prefix[:0], e.stamp...), "info"...), s.label.head...)
+	}
+}
+
+// appendPrefix appends what comes before the text of msg.
+func (e *encoder) appendPrefix(b []byte, l *label, level Level) []byte {
+	e.tally.lines[level]++
+	if level == Info {
+		return append(b, e.prefix...)
+	}
+	b = append(b, e.stamp...)
+	b = append(b, level.String()...)
+	return append(b, l.head...)
 }
 
 // closeLine makes sure that what s writes next starts on a line of its own. s is nil for our own lines.
@@ -102,18 +126,14 @@ func (e *encoder) plain(s *Stream, line []byte, p part) {
 
 // text appends a record without its newline.
 func (e *encoder) text(l *label, level Level, msg []byte) {
-	e.tally.lines[level]++
-	b := append(e.out, e.stamp...)
-	b = append(b, level.String()...)
-	b = append(b, l.head...)
-	b = appendEscaped(b, msg)
-	b = append(b, '"')
+	b := appendEscaped(e.appendPrefix(e.out, l, level), msg)
 	e.out = append(b, l.tail...)
 }
 
 // dropped appends the record that says how many lines the rate limit has taken.
 func (e *encoder) dropped(s *Stream, n uint64) {
 	e.closeLine(nil)
+	e.begin(s)
 	e.text(&s.label, Warn, []byte("lines dropped by the rate limit (log.rate)"))
 	e.out = append(e.out, " dropped="...)
 	e.out = append(strconv.AppendUint(e.out, n, 10), '\n')
@@ -127,27 +147,31 @@ func (e *encoder) structured(l *label, line []byte) bool {
 		if e.fields, ok = scanJSON(line, e.fields[:0]); !ok {
 			return false
 		}
-		c = findContent(line, e.fields)
+		c = l.classify(line, e.fields)
 	} else {
 		if e.fields, ok = scanLogfmt(line, e.fields[:0]); !ok {
 			return false
 		}
-		if c = findContent(line, e.fields); c.msg < 0 && c.level < 0 {
+		if c = l.classify(line, e.fields); c.msg < 0 && c.level < 0 {
 			return false
 		}
 	}
-	e.tally.lines[c.severity]++
-	b := append(e.out, e.stamp...)
-	b = append(b, c.severity.String()...)
-	b = append(b, l.head...)
+	b := e.appendPrefix(e.out, l, c.severity)
 	if c.msg >= 0 {
 		b = e.appendMsg(b, line, &e.fields[c.msg])
 	}
-	b = append(b, '"')
 	b = append(b, l.tail...)
-	for i := range e.fields {
-		if i != c.msg && (i != c.level || !c.exact) {
+	for i := 0; i < len(e.fields); {
+		switch n := c.run(e.fields, i); {
+		case c.used(i):
+			i++
+		case n == 0:
 			b = e.appendField(b, l, line, &e.fields[i])
+			i++
+		default:
+			b = append(b, ' ')
+			b = append(b, line[e.fields[i].key:e.fields[i+n-1].end]...)
+			i += n
 		}
 	}
 	e.out = append(b, '\n')
@@ -161,22 +185,39 @@ type content struct {
 	exact      bool // the level's normal form says all that the field says
 }
 
-func findContent(line []byte, fields []field) content {
+// used reports whether a field is in the record already, as its level or message.
+func (c *content) used(i int) bool { return i == c.msg || i == c.level && c.exact }
+
+// run returns how many fields from i on can be copied in one piece, because they need no change and one space parts them.
+func (c *content) run(fields []field, i int) (n int) {
+	for j := i; j < len(fields) && fields[j].verbatim && !c.used(j); j++ {
+		if j > i && fields[j].key != fields[j-1].end+1 {
+			break
+		}
+		n++
+	}
+	return n
+}
+
+// classify finds the message and the level, and marks the fields whose keys are ours.
+func (l *label) classify(line []byte, fields []field) content {
 	c := content{msg: -1, level: -1, severity: Info}
 	for i := range fields {
 		f := &fields[i]
-		switch string(line[f.key:f.keyEnd]) {
+		switch key := line[f.key:f.keyEnd]; string(key) {
 		case "msg", "message":
 			if c.msg < 0 {
 				c.msg = i
 			}
 		case "level", "lvl", "severity", "levelname", "log.level":
-			if c.level >= 0 {
-				continue
+			if c.level < 0 {
+				if level, exact, ok := parseLevel(line[f.val:f.valEnd]); ok {
+					c.level, c.severity, c.exact = i, level, exact
+				}
 			}
-			if level, exact, ok := parseLevel(line[f.val:f.valEnd]); ok {
-				c.level, c.severity, c.exact = i, level, exact
-			}
+		}
+		if key := line[f.key:f.keyEnd]; len(key) <= l.longest && !f.keyEscaped && l.taken(key) {
+			f.ours, f.verbatim = true, false
 		}
 	}
 	return c
@@ -213,20 +254,28 @@ func (e *encoder) appendMsg(b, line []byte, f *field) []byte {
 }
 
 func (e *encoder) appendField(b []byte, l *label, line []byte, f *field) []byte {
+	b = append(b, ' ')
 	key := line[f.key:f.keyEnd]
 	if f.keyEscaped {
 		e.scratch = unescape(e.scratch[:0], key)
 		key = e.scratch
+		f.ours = l.taken(key)
 	}
-	b = append(b, ' ')
-	if l.taken(key) {
+	if f.ours {
 		b = append(b, "child_"...)
 	}
-	b = append(appendKey(b, key), '=')
+	if f.keyPlain {
+		b = append(b, key...)
+	} else {
+		b = appendKey(b, key)
+	}
+	b = append(b, '=')
 	value := line[f.val:f.valEnd]
 	switch f.kind {
 	case bareValue:
 		return append(b, value...)
+	case cleanValue:
+		return append(append(append(b, '"'), value...), '"')
 	case escapedValue:
 		e.scratch = unescape(e.scratch[:0], value)
 		value = e.scratch

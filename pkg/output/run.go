@@ -88,6 +88,7 @@ func (p *Pump) encode(s *Stream, chunk []byte) {
 	if s.limit != nil {
 		s.limit.fill(p.now)
 	}
+	p.enc.begin(s)
 	for {
 		if s.label.format == Plain && s.limit == nil && s.split.empty() {
 			chunk = p.enc.bulk(s, chunk)
@@ -124,6 +125,7 @@ func (p *Pump) record(s *Stream, rec []byte, part part) {
 
 // leave ends a stream: its last line is encoded, its descriptor closed.
 func (p *Pump) leave(s *Stream, eof bool) {
+	p.enc.begin(s)
 	if rec, part, ok := s.split.end(); ok {
 		p.record(s, rec, part)
 	}

@@ -10,7 +10,7 @@ type kind uint8
 
 const (
 	bareValue    kind = iota // as they are: a number, a literal, a word
-	cleanValue               // a string in which nothing needs an escape
+	cleanValue               // a string that needs quotes but no escapes
 	rawValue                 // a string that may need escapes; the bytes are the value
 	escapedValue             // a string with escape sequences, to be decoded
 )
@@ -20,11 +20,16 @@ type field struct {
 	key, keyEnd uint32
 	val, valEnd uint32
 	kind        kind
-	keyEscaped  bool
+	keyPlain    bool // the key can be written as it is
+	keyEscaped  bool // the key has escape sequences
+	ours        bool // the key is one of ours: see classify
+	verbatim    bool // may be copied from key to end as it is written
+	end         uint32
 }
 
 // scanLogfmt appends the fields of a line in which every word is key=value; false for any other line.
 func scanLogfmt(line []byte, fields []field) ([]field, bool) {
+	percent := bytes.IndexByte(line, '%') >= 0
 	for i := 0; ; {
 		for i < len(line) && line[i] == ' ' {
 			i++
@@ -33,8 +38,11 @@ func scanLogfmt(line []byte, fields []field) ([]field, bool) {
 			return fields, len(fields) > 0
 		}
 		f := field{key: uint32(i)}
-		for i < len(line) && line[i] > ' ' && line[i] != '=' && line[i] != '"' && line[i] != 0x7f {
-			i++
+		i = indexDelimiter(line, i)
+		f.keyPlain = !percent
+		for i < len(line) && (line[i] > 0x7f || line[i] == '\\') {
+			i = indexDelimiter(line, i+1)
+			f.keyPlain = false
 		}
 		if i == len(line) || line[i] != '=' || i == int(f.key) || len(fields) == maxFields {
 			return fields, false
@@ -50,6 +58,8 @@ func scanLogfmt(line []byte, fields []field) ([]field, bool) {
 		if !ok {
 			return fields, false
 		}
+		f.end = uint32(i)
+		f.verbatim = f.kind <= cleanValue && f.keyPlain
 		fields = append(fields, f)
 	}
 }
@@ -57,13 +67,11 @@ func scanLogfmt(line []byte, fields []field) ([]field, bool) {
 // scanWord reads an unquoted value up to the next space.
 func scanWord(line []byte, i int, f *field) (next int, ok bool) {
 	f.val = uint32(i)
-	for ; i < len(line) && line[i] != ' '; i++ {
-		if c := line[i]; !bare(c) {
-			if c < ' ' || c == '"' {
-				return i, false
-			}
-			f.kind = rawValue
+	for i = indexDelimiter(line, i); i < len(line) && line[i] != ' '; i = indexDelimiter(line, i+1) {
+		if c := line[i]; c < ' ' || c == '"' {
+			return i, false
 		}
+		f.kind = rawValue
 	}
 	f.valEnd = uint32(i)
 	if f.val == f.valEnd {
@@ -75,7 +83,14 @@ func scanWord(line []byte, i int, f *field) (next int, ok bool) {
 // scanString reads the quoted string at line[i] into the field's value and returns the index behind it.
 func scanString(line []byte, i int, f *field, goStyle bool) (next int, ok bool) {
 	i++
-	f.val, f.kind = uint32(i), cleanValue
+	f.val, f.kind = uint32(i), bareValue
+	if i = indexDelimiter(line, i); i < len(line) && line[i] == '"' {
+		if f.valEnd = uint32(i); f.val == f.valEnd {
+			f.kind = cleanValue
+		}
+		return i + 1, true
+	}
+	f.kind = cleanValue
 	for {
 		i += indexUnsafe(line[i:])
 		if i == len(line) {
@@ -104,7 +119,9 @@ func scanString(line []byte, i int, f *field, goStyle bool) (next int, ok bool) 
 // scanJSON appends the members of a line that is one JSON object with at least one member; false for any other line.
 // Members that are objects or arrays are only checked for balance, because they are kept as text.
 func scanJSON(line []byte, fields []field) ([]field, bool) {
-	line = bytes.TrimRight(line, " \t\r")
+	for len(line) > 0 && (line[len(line)-1] == ' ' || line[len(line)-1] == '\r' || line[len(line)-1] == '\t') {
+		line = line[:len(line)-1]
+	}
 	if len(line) < 2 || line[0] != '{' || line[len(line)-1] != '}' {
 		return fields, false
 	}
@@ -136,6 +153,7 @@ func scanMember(line []byte, i int, f *field) (next int, ok bool) {
 		return i, false
 	}
 	f.key, f.keyEnd, f.keyEscaped = f.val, f.valEnd, f.kind == escapedValue
+	f.keyPlain = f.kind == bareValue && bytes.IndexByte(line[f.key:f.keyEnd], '%') < 0
 	if i = skipSpace(line, i); i == len(line) || line[i] != ':' {
 		return i, false
 	}

@@ -26,13 +26,14 @@ type sink struct {
 	mode    mode
 	base    int // fd and mode as they were before open
 	baseM   mode
+	reopen  func(fd int) (int, error)
 	poller  *poller // made when the destination first was full
 	deaf    bool    // the poller cannot wait for it
 	midLine bool    // the last byte that it took was not a newline
 }
 
 func newSink(file *os.File) (*sink, error) {
-	s := &sink{file: file}
+	s := &sink{file: file, reopen: reopen}
 	raw, err := file.SyscallConn()
 	if err != nil {
 		return nil, fmt.Errorf("open destination %s: %w", file.Name(), err)
@@ -61,7 +62,7 @@ func newSink(file *os.File) (*sink, error) {
 // open gets a descriptor of our own where that is possible; close gives it back.
 func (s *sink) open() {
 	if s.mode == careful {
-		if fd, err := reopen(s.fd); err == nil {
+		if fd, err := s.reopen(s.fd); err == nil {
 			s.fd, s.mode = fd, direct
 		}
 	}

@@ -1,0 +1,180 @@
+package output
+
+import (
+	"bytes"
+	"encoding/json"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+func FuzzEncoder(f *testing.F) {
+	f.Add("key", "value")
+	f.Add("", "")
+	f.Add("a b=\"%", "\x00\x1f \"\\\x7f\x80ü\xe2\x28\xa1\u2028")
+	f.Fuzz(func(t *testing.T, key, value string) {
+		key = strings.ReplaceAll(key, "\n", "")
+		line := appendValue(append(appendKey(nil, []byte(key)), '='), []byte(value))
+		line = append(append(append(line, ` msg="`...), appendEscaped(nil, []byte(value))...), "\"\n"...)
+		pairs, err := decodeRecord(string(line))
+		if err != nil || len(pairs) != 2 || pairs[0] != (pair{key, value}) || pairs[1].value != value {
+			t.Errorf("%q: %q, %v", line, pairs, err)
+		}
+	})
+}
+
+// wrapped returns the decoded record of a line.
+func wrapped(t *testing.T, line []byte) []pair {
+	e, s := testEncoder(), testStream(Wrap, nil)
+	e.begin(s)
+	e.line(s, line, whole)
+	pairs, err := decodeRecord(string(e.out))
+	if err != nil {
+		t.Fatalf("%q: %v", e.out, err)
+	}
+	return pairs
+}
+
+func FuzzLogfmt(f *testing.F) {
+	f.Add([]byte(`level=warn msg="disk \"full\"" a=b  c= d="" e="\x1b\u00fc"`))
+	f.Add([]byte(`player level=5 reached the boss`))
+	f.Add([]byte(`msg=x a%=\ b="\ud800"`))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		line = bytes.ReplaceAll(line, newline, nil)
+		pairs := wrapped(t, line)
+		fields, ok := scanLogfmt(line, nil)
+		if len(line) > 0 && line[0] == '{' {
+			return
+		}
+		if c := new(label).classify(line, fields); !ok || c.msg < 0 && c.level < 0 {
+			if got := values(pairs, "msg"); len(got) != 1 || got[0] != string(line) {
+				t.Errorf("text %q became %q", line, got)
+			}
+			return
+		}
+		var all []string
+		for _, p := range pairs {
+			all = append(all, p.value)
+		}
+		for _, fld := range fields { // each value is somewhere; those of levels may be normalised
+			want := string(unescape(nil, line[fld.val:fld.valEnd]))
+			if fld.kind != escapedValue {
+				want = string(line[fld.val:fld.valEnd])
+			}
+			if _, exact, _ := parseLevel([]byte(want)); !exact && !contains(all, want) {
+				t.Errorf("%q lost %q: %q", line, want, pairs)
+			}
+		}
+	})
+}
+
+func contains(all []string, want string) bool {
+	for _, s := range all {
+		if s == want {
+			return true
+		}
+	}
+	return false
+}
+
+func FuzzJSON(f *testing.F) {
+	f.Add([]byte(`{"level":"info","msg":"a\u00fc\n","n":{"a":[1,"}"]},"x":1e400,"b":true,"z":null}`))
+	f.Add([]byte(`{"":"","a b":"\ud83d\ude00","a b":2}`))
+	f.Add([]byte(`{"a":"\ud800"}`))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		line = bytes.TrimLeft(bytes.ReplaceAll(line, newline, nil), " \t\r")
+		pairs := wrapped(t, line)
+		var object map[string]json.RawMessage
+		if !utf8.Valid(line) || bytes.Contains(bytes.ToLower(line), []byte(`\ud`)) || json.Unmarshal(line, &object) != nil || len(object) == 0 {
+			return // what encoding/json changes is compared nowhere
+		}
+		var all []string
+		for _, p := range pairs {
+			all = append(all, p.value)
+		}
+		for key, raw := range object {
+			want := string(raw)
+			if raw[0] == '"' {
+				if err := json.Unmarshal(raw, &want); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, exact, _ := parseLevel([]byte(want)); !exact && !contains(all, want) {
+				t.Errorf("%q lost %q: %q", line, want, pairs)
+			}
+			if key != "msg" && key != "message" && !exactLevel(want) && len(values(pairs, key)) == 0 && len(values(pairs, "child_"+key)) == 0 {
+				t.Errorf("%q lost key %q: %q", line, key, pairs)
+			}
+		}
+	})
+}
+
+func exactLevel(s string) bool {
+	_, exact, _ := parseLevel([]byte(s))
+	return exact
+}
+
+type record struct {
+	text string
+	part part
+}
+
+func split(max int, chunks ...[]byte) (recs []record) {
+	s := splitter{max: max}
+	for _, chunk := range chunks {
+		for {
+			rec, rest, p, ok := s.next(chunk)
+			if !ok {
+				break
+			}
+			recs = append(recs, record{string(rec), p})
+			chunk = rest
+		}
+	}
+	if rec, p, ok := s.end(); ok {
+		recs = append(recs, record{string(rec), p})
+	}
+	return recs
+}
+
+func FuzzSplitter(f *testing.F) {
+	f.Add([]byte("one\ntwo\r\n\nthree is long, ünd wide"), 7, uint64(1))
+	f.Add([]byte("\n\n\xff\xfe\xfd\xfc\xfb\xfa"), 4, uint64(2))
+	f.Fuzz(func(t *testing.T, data []byte, max int, seed uint64) {
+		max = 1 + (max&0xff+0x100)%0x100
+		rnd := rand.New(rand.NewPCG(seed, 0))
+		var chunks [][]byte
+		for rest := data; len(rest) > 0; {
+			n := 1 + rnd.IntN(len(rest))
+			if rnd.IntN(2) == 0 {
+				n = min(n, 1+rnd.IntN(4))
+			}
+			chunks, rest = append(chunks, bytes.Clone(rest[:n])), rest[n:]
+		}
+		want := split(max, data)
+		got := split(max, chunks...)
+		if len(got) != len(want) {
+			t.Fatalf("%q by %d: %q, at once %q", data, max, got, want)
+		}
+		var joined strings.Builder
+		for i := range got {
+			if got[i] != want[i] {
+				t.Errorf("%q by %d: record %d is %q, at once %q", data, max, i, got[i], want[i])
+			}
+			if len(got[i].text) > max {
+				t.Errorf("record %q is longer than %d", got[i].text, max)
+			}
+			if utf8.Valid(data) && max >= utf8.UTFMax && !utf8.ValidString(got[i].text) {
+				t.Errorf("%q is torn in %q", data, got[i].text)
+			}
+			joined.WriteString(got[i].text)
+			if p := got[i].part; p == whole || p == last {
+				joined.WriteByte('\n')
+			}
+		}
+		if all := strings.TrimSuffix(string(data), "\n"); strings.TrimSuffix(joined.String(), "\n") != all {
+			t.Errorf("%q became %q", data, joined.String())
+		}
+	})
+}
