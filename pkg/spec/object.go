@@ -154,8 +154,15 @@ func (o *object[T]) readField(d *decoder, a *at, f *field[T], v *T) {
 }
 
 func (o *object[T]) unknown(d *decoder, a *at) {
-	if o.rest || strings.HasPrefix(a.step, "x-") {
+	if strings.HasPrefix(a.step, "x-") {
+		return // a note of the user's own, or a home for anchors
+	}
+	if o.rest {
 		d.ignored.add(a)
+		return
+	}
+	if len(d.errs) >= maxProblems {
+		d.more++
 		return
 	}
 	known := o.keys()

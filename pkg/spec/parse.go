@@ -126,10 +126,10 @@ func (d *decoder) walk(a *at, keys []string) *at {
 		for _, p := range way[i].pairs {
 			m := way[i].member(p)
 			switch {
-			case p.name == k:
+			case p.name == k, strings.HasPrefix(p.name, "x-"):
 			case p.name == "initContainers" && len(m.node.Content) > 0:
 				d.errorf(m.onKey(), "make them processes with restartPolicy: never, and let the others name them in dependsOn with condition: completed", "are not run")
-			case i == len(keys)-1 && k == "containers" && len(keys) == 1 && !strings.HasPrefix(p.name, "x-") && !podField(p.name):
+			case i == len(keys)-1 && len(keys) == 1 && !podField(p.name):
 				d.errorf(m.onKey(), didYouMean(p.name, keys), "unknown key beside containers")
 			default:
 				d.ignored.add(m)

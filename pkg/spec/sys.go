@@ -114,6 +114,7 @@ func rlimits() kind[[]Rlimit] {
 			d.rlimit(m, &l)
 			limits = append(limits, l)
 		}
+		slices.SortFunc(limits, func(a, b Rlimit) int { return a.Resource - b.Resource })
 		return limits, true
 	}}
 }
