@@ -38,7 +38,12 @@ func broken(ctx context.Context, doing string, start time.Time, err error) error
 }
 
 func timedOut(doing string, start time.Time) error {
-	after := time.Since(start).Round(time.Millisecond)
+	after := time.Since(start)
+	if after >= time.Second {
+		after = after.Round(100 * time.Millisecond) // the same text each time
+	} else {
+		after = after.Round(10 * time.Millisecond)
+	}
 	return &failure{text: fmt.Sprintf("%s: timed out after %v", doing, after), cause: context.DeadlineExceeded}
 }
 
@@ -66,6 +71,15 @@ func reason(err error) string {
 		err = op.Err
 	}
 	return excerpt(err.Error(), 120)
+}
+
+// ending is the excerpt of the end of text, where programs say what went wrong.
+func ending(text []byte, limit int) string {
+	line := []rune(excerpt(text[max(0, len(text)-8*limit):], 8*limit))
+	if len(line) <= limit {
+		return string(line)
+	}
+	return "…" + string(line[len(line)-limit:])
 }
 
 // excerpt makes text one printable line of at most limit runes, and says with

@@ -75,7 +75,7 @@ func TestHTTPAgainstHostileServers(t *testing.T) {
 		want    string
 		parts   []string
 	}{
-		"silence fails":                          {sendAndHang(""), brief, "failed", []string{"timed out after 20"}},
+		"silence fails":                          {sendAndHang(""), brief, "failed", []string{"timed out after"}},
 		"silence after one byte fails":           {sendAndHang("H"), brief, "failed", []string{"timed out"}},
 		"silence in the header fails":            {sendAndHang("HTTP/1.1 200 OK\r\nX: "), brief, "failed", []string{"timed out"}},
 		"silence in the body is inconclusive":    {sendAndHang("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nx"), brief, "inconclusive", []string{"body not complete", "timed out"}},

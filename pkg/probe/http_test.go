@@ -190,3 +190,25 @@ func TestHTTPCancelledIsInconclusive(t *testing.T) {
 		t.Errorf("%v is not context.Canceled", err)
 	}
 }
+
+func TestHTTPAddress(t *testing.T) {
+	for name, c := range map[string]struct {
+		config HTTPConfig
+		want   string
+	}{
+		"the parts default to plain localhost":      {HTTPConfig{}, "http://localhost"},
+		"a scheme of Kubernetes is in upper case":   {HTTPConfig{Scheme: "HTTPS", Port: 8443, Path: "/x"}, "https://localhost:8443/x"},
+		"an IPv6 address is told from its port":     {HTTPConfig{Scheme: "https", Host: "::1"}, "https://[::1]:443"},
+		"an IPv6 address may have a zone":           {HTTPConfig{Host: "fe80::1%eth0", Port: 80}, "http://[fe80::1%25eth0]:80"},
+		"a URL keeps what it says":                  {HTTPConfig{URL: " HTTP://h:1/a%2Fb?x#y "}, "http://h:1/a%2Fb?x#y"},
+		"a URL wins over the parts":                 {HTTPConfig{URL: "http://h/", Host: "other", Port: 1}, "http://h/"},
+		"a path that looks like a host is a path's": {HTTPConfig{Port: 1, Path: "//other/x"}, "http://localhost:1/x"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u, err := c.config.url()
+			if err != nil || u.String() != c.want {
+				t.Errorf("%v, %v, want %s", u, err, c.want)
+			}
+		})
+	}
+}

@@ -39,7 +39,7 @@ func Env(lookup func(name string) (string, bool), name, value string) Probe {
 }
 
 // A Runner runs a command to its end, or until ctx ends it, and returns its
-// exit code (128+n for signal n) and what it wrote, of which the first few
+// exit code (128+n for signal n) and what it wrote, of which the last few
 // hundred bytes are enough. Its error says that the command could not be run.
 type Runner func(ctx context.Context) (code int, output []byte, err error)
 
@@ -53,11 +53,13 @@ func Exec(name string, run Runner) Probe {
 		switch {
 		case err == nil && code == 0:
 			return nil
-		case err != nil || ctx.Err() != nil:
+		case ctx.Err() != nil:
 			return broken(ctx, doing, start, err)
+		case err != nil:
+			return &failure{text: doing + ": " + excerpt(err.Error(), 200), cause: err}
 		}
 		text := fmt.Sprintf("%s: exit code %d", doing, code)
-		if said := excerpt(output, 160); said != "" {
+		if said := ending(output, 160); said != "" {
 			text += ": " + said
 		}
 		return &failure{text: text}

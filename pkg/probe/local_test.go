@@ -3,10 +3,12 @@ package probe
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -82,9 +84,9 @@ func TestExec(t *testing.T) {
 		"exit code 0 passes, whatever it says": {0, "error: all is lost", nil, "passed", nil},
 		"another exit code fails":              {3, "", nil, "failed", []string{"run check.sh: exit code 3"}},
 		"what it said is told in one line":     {1, "no\n\troute\x1b[0m\n", nil, "failed", []string{"exit code 1: no route[0m"}},
-		"a flood is cut":                       {1, strings.Repeat("x", 1<<20), nil, "failed", []string{"xxx…"}},
+		"of a flood the end is told":           {1, strings.Repeat("x", 1<<20) + "\nthe reason\n", nil, "failed", []string{"exit code 1: …x", "x the reason"}},
 		"a signal fails":                       {137, "", nil, "failed", []string{"137"}},
-		"a command that is not there fails":    {0, "", os.ErrNotExist, "failed", []string{"run check.sh: file does not exist"}},
+		"a command that is not there fails":    {0, "", fmt.Errorf("change directory /x: %w", syscall.ENOENT), "failed", []string{"run check.sh: change directory /x: no such file or directory"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			run := func(context.Context) (int, []byte, error) { return c.code, []byte(c.output), c.err }

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -112,6 +115,24 @@ func TestExcerpt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if got := excerpt(c.in, c.limit); got != c.want {
 				t.Errorf("excerpt(%q, %d) = %q, want %q", c.in, c.limit, got, c.want)
+			}
+		})
+	}
+}
+
+func TestReason(t *testing.T) {
+	for name, c := range map[string]struct {
+		err  error
+		want string
+	}{
+		"an error of the system is told without addresses": {&net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, "connection refused"},
+		"a name that is not known is told without server":  {&net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "db", Server: "10.0.0.1:53"}}, "look up db: no such host"},
+		"other errors of the network keep their text":      {&net.OpError{Op: "dial", Net: "tcp", Err: net.UnknownNetworkError("x")}, "unknown network x"},
+		"any other error has its text, in one line":        {errors.New("one\ntwo"), "one two"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := reason(c.err); got != c.want {
+				t.Errorf("reason(%v) = %q, want %q", c.err, got, c.want)
 			}
 		})
 	}
