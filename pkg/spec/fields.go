@@ -103,7 +103,7 @@ func ownCommand() kind[*Exec] {
 		key("envs", "Variables, added to the process's.", envMap(), func(r *rawExec) *[]EnvVar { return &r.envs }),
 	}}
 	k := o.kind()
-	return kind[*Exec]{name: "map", form: k.form, read: func(d *decoder, a *at) (*Exec, bool) {
+	return kind[*Exec]{name: "map", form: k.form, rows: k.rows, read: func(d *decoder, a *at) (*Exec, bool) {
 		r, ok := k.read(d, a)
 		if !ok {
 			return nil, false
@@ -146,7 +146,7 @@ func dependencies() kind[[]dependency] {
 		keyOr("condition", "What it must have come to.", oneOf(DependsReady, DependsStarted, DependsCompleted), DependsReady, func(x *Dependency) *Condition { return &x.Condition }),
 	}}
 	one := kind[dependency]{
-		name: "name",
+		name: "name", rows: o.rows,
 		form: func(defs map[string]form) form { return form{"anyOf": []form{scalarForm(defs), o.ref(defs)}} },
 		read: func(d *decoder, a *at) (dependency, bool) {
 			dep := dependency{Dependency: o.fresh(), at: a}

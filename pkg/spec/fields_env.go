@@ -87,7 +87,7 @@ func envList() kind[[]EnvVar] {
 		},
 	}
 	all := list(o.kind())
-	return kind[[]EnvVar]{name: "list of maps", form: all.form, read: func(d *decoder, a *at) ([]EnvVar, bool) {
+	return kind[[]EnvVar]{name: "list of maps", form: all.form, rows: all.rows, read: func(d *decoder, a *at) ([]EnvVar, bool) {
 		if a.node.Kind == yaml.MappingNode {
 			d.wrongKind(a, "a list", "the map form is called envs")
 			return nil, false
@@ -175,7 +175,7 @@ func envFrom() kind[[]EnvFile] {
 		})
 	}
 	all := list(o.kind())
-	return kind[[]EnvFile]{name: "list of maps", form: all.form, read: func(d *decoder, a *at) ([]EnvFile, bool) {
+	return kind[[]EnvFile]{name: "list of maps", form: all.form, rows: all.rows, read: func(d *decoder, a *at) ([]EnvFile, bool) {
 		raw, ok := all.read(d, a)
 		files := make([]EnvFile, 0, len(raw))
 		for _, r := range raw {

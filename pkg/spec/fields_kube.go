@@ -70,7 +70,7 @@ func httpGetObject() *object[HTTPGet] {
 			keyOr("path", "Path and query.", urlPath(), "/", func(h *HTTPGet) *string { return &h.Path }).asKube(),
 			keyOr("scheme", "HTTP or HTTPS; certificates are not verified.", oneOf("http", "https"), "http", func(h *HTTPGet) *string { return &h.Scheme }).asKube(),
 			keyOr("host", "Host.", host(), localhost, func(h *HTTPGet) *string { return &h.Host }).asKube(),
-			key("httpHeaders", "Headers.", kind[[]Header]{name: "list of maps", form: headers.form, read: func(d *decoder, a *at) ([]Header, bool) {
+			key("httpHeaders", "Headers.", kind[[]Header]{name: "list of maps", form: headers.form, rows: headers.rows, read: func(d *decoder, a *at) ([]Header, bool) {
 				ptrs, ok := headers.read(d, a)
 				hs := make([]Header, len(ptrs))
 				for i, p := range ptrs {

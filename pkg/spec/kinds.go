@@ -71,8 +71,12 @@ func optional[T any](k kind[T]) kind[*T] {
 }
 
 func list[T any](k kind[T]) kind[[]T] {
+	var rows func(string) []row
+	if k.rows != nil {
+		rows = func(prefix string) []row { return k.rows(strings.TrimSuffix(prefix, ".") + "[].") }
+	}
 	return kind[[]T]{
-		name: "list of " + k.name + "s",
+		name: "list of " + k.name + "s", rows: rows,
 		form: func(defs map[string]form) form { return form{"type": "array", "items": k.form(defs)} },
 		read: func(d *decoder, a *at) ([]T, bool) {
 			elements, ok := d.elements(a, "a list")
@@ -254,7 +258,8 @@ func seconds(low time.Duration) kind[time.Duration] {
 
 // orDefault is a Kubernetes number or time whose zero stands for its default.
 func orDefault[T comparable](k kind[T], def T) kind[T] {
-	read := k.read
+	read, form0 := k.read, k.form
+	k.form = func(defs map[string]form) form { f := form0(defs); f["minimum"] = 0; return f }
 	k.read = func(d *decoder, a *at) (T, bool) {
 		if a.node.Kind == yaml.ScalarNode && a.node.Value == "0" {
 			return def, true

@@ -12,7 +12,8 @@ type kind[T any] struct {
 	name string // for people: duration, list of strings
 	form func(defs map[string]form) form
 	read func(*decoder, *at) (T, bool)
-	show func(T) any // a default as one would write it; nil: as it is
+	show func(T) any               // a default as one would write it; nil: as it is
+	rows func(prefix string) []row // of a map: its own keys
 }
 
 // field is one key of a map of the config. The tables of fields are the only
@@ -46,7 +47,7 @@ type object[T any] struct {
 // key is a field without a default.
 func key[S, T any](name, doc string, k kind[T], to func(*S) *T) field[S] {
 	return field[S]{
-		key: name, doc: doc, typ: k.name, form: k.form,
+		key: name, doc: doc, typ: k.name, form: k.form, rows: k.rows,
 		read: func(d *decoder, a *at, s *S) {
 			if v, ok := k.read(d, a); ok {
 				*to(s) = v
@@ -77,9 +78,7 @@ func sub[S, T any](name, doc string, o *object[T], to func(*S) *T) field[S] {
 
 // block is a map that is nil where it is absent.
 func block[S, T any](name, doc string, o *object[T], to func(*S) **T) field[S] {
-	f := key(name, doc, o.kind(), to)
-	f.rows = o.rows
-	return f
+	return key(name, doc, o.kind(), to)
 }
 
 // inert is a key that is accepted and does nothing.
@@ -96,7 +95,7 @@ func (f field[S]) asKube() field[S]  { f.kube = true; return f }
 
 // kind makes a value of the map.
 func (o *object[T]) kind() kind[*T] {
-	return kind[*T]{name: "map", form: o.ref, read: func(d *decoder, a *at) (*T, bool) {
+	return kind[*T]{name: "map", form: o.ref, rows: o.rows, read: func(d *decoder, a *at) (*T, bool) {
 		v := o.fresh()
 		return &v, o.read(d, a, &v)
 	}}
