@@ -77,7 +77,10 @@ func (l *launch) open(path string, flags int) (*os.File, error) {
 // openIn opens path as a process would whose root is root: symbolic links, also
 // absolute ones, stay inside. Before Linux 5.6 they are followed as they are.
 func openIn(root, path string, flags int) (*os.File, error) {
-	flags |= unix.O_CLOEXEC | unix.O_NONBLOCK
+	flags |= unix.O_CLOEXEC
+	if flags&unix.O_PATH == 0 {
+		flags |= unix.O_NONBLOCK // somebody may have put a FIFO there
+	}
 	if root == "" {
 		return os.OpenFile(path, flags, 0)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
 // helperEnv makes the test binary behave as a program of the tests.
@@ -152,8 +154,8 @@ func helper(name string) int {
 		err = helperMasked()
 	case "pdeath":
 		err = helperPdeath()
-	case "sleep":
-		time.Sleep(time.Hour)
+	case "nofile":
+		err = helperRun("ulimit -Sn")
 	default:
 		err = errors.New("unknown helper")
 	}
@@ -162,4 +164,45 @@ func helper(name string) int {
 		return 1
 	}
 	return 0
+}
+
+// background runs a reaper until stop is called.
+func background(r *Reaper) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = r.Run(ctx) })
+	return func() {
+		cancel()
+		wg.Wait()
+	}
+}
+
+// onEndingThread runs f on a thread that ends with it.
+func onEndingThread[T any](f func() (T, error)) (v T, err error) {
+	var wg sync.WaitGroup
+	tid := 0
+	wg.Go(func() {
+		runtime.LockOSThread()
+		tid = unix.Gettid()
+		v, err = f()
+	})
+	wg.Wait()
+	for range 1000 {
+		if tid == os.Getpid() || threadGone(strconv.Itoa(tid)) {
+			break
+		}
+		runtime.Gosched()
+		time.Sleep(time.Millisecond) // the kernel ends it, nobody tells us
+	}
+	return v, err
+}
+
+// withMask runs f on a thread that blocks these signals.
+func withMask(set *unix.Sigset_t, f func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := unix.PthreadSigmask(unix.SIG_BLOCK, set, nil); err != nil {
+		return err
+	}
+	return f()
 }

@@ -51,6 +51,8 @@ type stepError struct {
 
 func (e *stepError) Error() string { return e.step + ": " + e.err.Error() }
 
+func (e *stepError) Unwrap() error { return e.err }
+
 func toAnswer(err error) answer {
 	a := answer{Step: "prepare process", Errno: int(syscall.EINVAL)}
 	var step *stepError
@@ -77,8 +79,7 @@ func obey(say *json.Encoder) error {
 		return err
 	}
 	path, argv, env := string(o.Path), toStrings(o.Argv), toStrings(o.Env)
-	// From here on limits hold: nothing that needs much memory or a thread.
-	for _, step := range []func(*orders) error{setPriorities, setLimits, setRoot, dropBounding, setIDs, setCaps, setRest} {
+	for _, step := range []func(*orders) error{setPriorities, raiseLimits, setRoot, dropBounding, setIDs, setCaps, setRest} {
 		if err := step(&o); err != nil {
 			return err
 		}
@@ -89,6 +90,10 @@ func obey(say *json.Encoder) error {
 	var none unix.Sigset_t
 	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &none, nil); err != nil {
 		return fail("clear the signal mask", err, "")
+	}
+	// From here on our own runtime may lack memory, threads and descriptors.
+	if err := lowerLimits(&o); err != nil {
+		return err
 	}
 	return fail(stepExec, syscall.Exec(path, argv, env), "")
 }
@@ -126,11 +131,28 @@ func setPriorities(o *orders) error {
 	return nil
 }
 
-func setLimits(o *orders) error {
+// raiseLimits sets the limits that may need privileges.
+func raiseLimits(o *orders) error {
+	return setLimits(o, func(want, have *unix.Rlimit) bool { return want.Max > have.Max })
+}
+
+// lowerLimits sets the rest.
+func lowerLimits(o *orders) error {
+	return setLimits(o, func(want, have *unix.Rlimit) bool { return want.Max <= have.Max })
+}
+
+func setLimits(o *orders, now func(want, have *unix.Rlimit) bool) error {
 	for _, l := range o.Rlimits {
-		// Through package syscall, which else restores nofile when it executes.
-		lim := unix.Rlimit{Cur: l.Soft, Max: l.Hard}
-		if err := unix.Setrlimit(l.Resource, &lim); err != nil {
+		want := unix.Rlimit{Cur: l.Soft, Max: l.Hard}
+		var have unix.Rlimit
+		err := unix.Getrlimit(l.Resource, &have)
+		if err == nil && !now(&want, &have) {
+			continue
+		}
+		if err == nil {
+			err = unix.Setrlimit(l.Resource, &want) // tells package syscall not to restore nofile
+		}
+		if err != nil {
 			hint := "the soft limit must not be above the hard limit"
 			if err == unix.EPERM {
 				hint = "more than the wrapper's own hard limit needs CAP_SYS_RESOURCE"

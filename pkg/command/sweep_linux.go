@@ -101,11 +101,13 @@ func (b *broom) sweep(left []proc) {
 		if b.sent[id] {
 			continue
 		}
-		if err := p.signal(b.sig); err != nil {
+		b.pause = 0 // the next look comes soon
+		if changed, err := p.signal(b.sig); err != nil {
 			b.denied = fmt.Errorf("send %v to process %d: %w", b.sig, p.pid, err)
+		} else if changed {
+			continue
 		}
 		b.seen[id], b.sent[id] = true, true
-		b.pause = 0 // the first looks after a signal come soon
 	}
 	b.pause = max(b.pause, minLook)
 }
@@ -122,28 +124,27 @@ func (b *broom) stuck(left []proc) error {
 	return fmt.Errorf("%d processes outlive SIGKILL: %s", len(left), strings.Join(pids, ", "))
 }
 
-// signal signals the process, unless it is gone or has changed hands since it was
-// seen. A pidfd pins it between the check and the signal.
-func (p proc) signal(sig syscall.Signal) error {
+// signal signals the process, unless it has changed since it was seen: it is gone,
+// another has its pid, or it lost its parent and has to be judged again. A pidfd
+// pins it between the check and the signal.
+func (p proc) signal(sig syscall.Signal) (changed bool, err error) {
 	fd, err := unix.PidfdOpen(p.pid, 0)
 	if err == nil {
 		defer unix.Close(fd)
-	} else if err == unix.ESRCH {
-		return nil
 	}
 	if now, ok := readProc(p.pid); !ok || now.start != p.start || now.ppid != p.ppid {
-		return nil // if it only lost its parent, the next look finds it
+		return true, nil
 	}
-	if fd >= 0 {
+	if err == nil {
 		err = unix.PidfdSendSignal(fd, sig, nil, 0)
 	}
-	if fd < 0 || err == unix.ENOSYS {
+	if err == unix.ENOSYS || err == unix.EPERM || err == unix.EINVAL {
 		err = syscall.Kill(p.pid, sig) // an old kernel, or a filter that forbids pidfds
 	}
 	if err == unix.ESRCH {
-		return nil
+		return true, nil
 	}
-	return err
+	return false, err
 }
 
 // adoption is what we know of orphans among our children at one moment.

@@ -13,7 +13,7 @@ import (
 )
 
 // hold keeps a shell from ending before its background jobs have begun.
-const hold = "; sleep 0.2"
+const hold = "\nsleep 0.2"
 
 func TestNothingSurvivesTheExit(t *testing.T) {
 	r := running(t)
@@ -216,15 +216,15 @@ func TestSignalSparesAReusedPID(t *testing.T) {
 	} {
 		stale := p
 		change(&stale)
-		if err := stale.signal(9); err != nil {
-			t.Errorf("%s: %v", name, err)
+		if changed, err := stale.signal(9); !changed || err != nil {
+			t.Errorf("%s: %v, %v", name, changed, err)
 		}
 	}
 	if now, ok := readProc(c.PID()); !ok || !now.alive() {
 		t.Fatal("it was hit")
 	}
-	if err := p.signal(9); err != nil {
-		t.Fatal(err)
+	if changed, err := p.signal(9); changed || err != nil {
+		t.Fatal(changed, err)
 	}
 	if s := waitFor(t, c); s.Code() != 137 {
 		t.Error(s)
