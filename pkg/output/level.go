@@ -217,18 +217,26 @@ func wordLevel(word []byte) (Level, bool) {
 
 // pairLevel reads the first level=word, or level="word", of a line that is not all logfmt.
 func pairLevel(line []byte) Level {
-	const key = "level="
-	i := bytes.Index(line, []byte(key))
-	if i < 0 || i > 0 && (letter(line[i-1]) || line[i-1] == '_') {
-		return Info
+	const key = "level"
+	for from := 0; ; {
+		equals := bytes.IndexByte(line[from:], '=')
+		if equals < 0 {
+			return Info
+		}
+		equals += from
+		from = equals + 1
+		start := equals - len(key)
+		if start < 0 || string(line[start:equals]) != key || start > 0 && (letter(line[start-1]) || line[start-1] == '_') {
+			continue
+		}
+		word := bytes.TrimPrefix(line[from:], []byte{'"'})
+		end := 0
+		for end < len(word) && letter(word[end]) {
+			end++
+		}
+		l, _, _ := parseLevel(word[:end])
+		return l
 	}
-	word := bytes.TrimLeft(line[i+len(key):], `"`)
-	end := 0
-	for end < len(word) && letter(word[end]) {
-		end++
-	}
-	l, _, _ := parseLevel(word[:end])
-	return l
 }
 
 func letter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }

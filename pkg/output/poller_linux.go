@@ -43,7 +43,7 @@ func newPoller() (*poller, error) {
 	p := &poller{file: os.NewFile(uintptr(fd), "epoll"), fd: fd, ready: make([]unix.EpollEvent, 64)}
 	p.poll = func(fd uintptr) bool {
 		p.n, p.err = unix.EpollWait(int(fd), p.ready, 0)
-		if p.err == unix.EINTR {
+		if errors.Is(p.err, unix.EINTR) {
 			p.n, p.err = 0, nil
 			return true
 		}

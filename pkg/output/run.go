@@ -1,6 +1,7 @@
 package output
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -73,7 +74,7 @@ func (p *Pump) take() (sweeps []*Stream) {
 func (p *Pump) turn(s *Stream, limit int) int {
 	n, err := unix.Read(s.fd, p.buf[:min(limit, len(p.buf))])
 	switch {
-	case err == unix.EAGAIN || err == unix.EINTR:
+	case errors.Is(err, unix.EAGAIN) || interrupted(err):
 		return 0
 	case err != nil || n <= 0:
 		p.leave(s, err == nil)
@@ -220,7 +221,7 @@ func (p *Pump) flush() {
 	for len(b) > 0 {
 		n, err := p.dst.write(b)
 		b = b[n:]
-		if err == unix.EAGAIN {
+		if errors.Is(err, unix.EAGAIN) {
 			err = p.await()
 		}
 		if err != nil && !interrupted(err) {
@@ -230,7 +231,7 @@ func (p *Pump) flush() {
 	}
 }
 
-func interrupted(err error) bool { return err == unix.EINTR }
+func interrupted(err error) bool { return errors.Is(err, unix.EINTR) }
 
 // skip reports whether the destination has failed just now and b is discarded. When it may be tried again, the records
 // start on a new line and one of them says what was lost.

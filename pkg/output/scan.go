@@ -37,31 +37,39 @@ func scanLogfmt(line []byte, fields []field) ([]field, bool) {
 		if i == len(line) {
 			return fields, len(fields) > 0
 		}
-		f := field{key: uint32(i)}
-		i = indexDelimiter(line, i)
-		f.keyPlain = !percent
-		for i < len(line) && (line[i] > 0x7f || line[i] == '\\') {
-			i = indexDelimiter(line, i+1)
-			f.keyPlain = false
-		}
-		if i == len(line) || line[i] != '=' || i == int(f.key) || len(fields) == maxFields {
+		if len(fields) == maxFields {
 			return fields, false
 		}
-		f.keyEnd = uint32(i)
+		fields = append(fields, field{keyPlain: !percent})
+		f := &fields[len(fields)-1]
 		var ok bool
-		if i++; i < len(line) && line[i] == '"' {
-			i, ok = scanString(line, i, &f, true)
+		if i, ok = scanKey(line, i, f); !ok {
+			return fields, false
+		}
+		if i < len(line) && line[i] == '"' {
+			i, ok = scanString(line, i, f, true)
 			ok = ok && (i == len(line) || line[i] == ' ')
 		} else {
-			i, ok = scanWord(line, i, &f)
+			i, ok = scanWord(line, i, f)
 		}
 		if !ok {
 			return fields, false
 		}
 		f.end = uint32(i)
 		f.verbatim = f.kind <= cleanValue && f.keyPlain
-		fields = append(fields, f)
 	}
+}
+
+// scanKey reads key= and returns the index behind it.
+func scanKey(line []byte, i int, f *field) (next int, ok bool) {
+	f.key = uint32(i)
+	i = indexDelimiter(line, i)
+	for i < len(line) && (line[i] > 0x7f || line[i] == '\\') {
+		i = indexDelimiter(line, i+1)
+		f.keyPlain = false
+	}
+	f.keyEnd = uint32(i)
+	return i + 1, i < len(line) && line[i] == '=' && f.keyEnd > f.key
 }
 
 // scanWord reads an unquoted value up to the next space.
@@ -126,12 +134,14 @@ func scanJSON(line []byte, fields []field) ([]field, bool) {
 		return fields, false
 	}
 	for i := 1; ; i++ {
-		var f field
-		var ok bool
-		if i, ok = scanMember(line, i, &f); !ok || len(fields) == maxFields {
+		if len(fields) == maxFields {
 			return fields, false
 		}
-		fields = append(fields, f)
+		fields = append(fields, field{})
+		var ok bool
+		if i, ok = scanMember(line, i, &fields[len(fields)-1]); !ok {
+			return fields, false
+		}
 		if i = skipSpace(line, i); i == len(line) {
 			return fields, false
 		}

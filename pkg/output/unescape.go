@@ -66,15 +66,17 @@ func unescape(b, s []byte) []byte {
 			continue
 		}
 		n := max(escapeLen(s[i:], true), 1)
-		switch esc := s[i : i+n]; {
-		case n == 2:
+		switch esc := s[i : i+n]; n {
+		case 2:
 			b = append(b, simpleEscape(esc[1]))
-		case n == 4:
+		case 4:
 			b = append(b, byte(hexValue(esc[2:])))
-		case n == 6:
+		case 6:
 			b, n = appendRune16(b, s[i:])
+		case 10:
+			b = utf8.AppendRune(b, hexValue(esc[2:]))
 		default:
-			b = utf8.AppendRune(b, hexValue(esc[min(2, n):]))
+			b = append(b, esc...)
 		}
 		i += n
 	}
