@@ -1,0 +1,315 @@
+package wrapper
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/process-wrapper/process-wrapper/pkg/api"
+	"github.com/process-wrapper/process-wrapper/pkg/cli"
+	"github.com/process-wrapper/process-wrapper/pkg/command"
+	"github.com/process-wrapper/process-wrapper/pkg/output"
+	"github.com/process-wrapper/process-wrapper/pkg/process"
+	"github.com/process-wrapper/process-wrapper/pkg/spec"
+	"github.com/process-wrapper/process-wrapper/pkg/status"
+	"github.com/process-wrapper/process-wrapper/pkg/supervisor"
+	"github.com/process-wrapper/process-wrapper/pkg/telemetry"
+)
+
+const (
+	// restGrace is what is still below us at the end gets between TERM and KILL.
+	restGrace = 500 * time.Millisecond
+	// restTimeout bounds the search for it.
+	restTimeout = 3 * time.Second
+)
+
+// pod is everything that runs, in the order in which it is taken down.
+type pod struct {
+	log     *slog.Logger
+	flags   *flags
+	units   *supervisor.Supervisor
+	board   *status.Board
+	reaper  *command.Reaper
+	out     *output.Pump
+	err     *output.Pump // may be out
+	metrics *telemetry.Metrics
+	sampler *telemetry.Sampler
+	server  *api.Server
+	ready   *api.ReadinessFile
+	profile *profiler
+	counts  counts // of the processes' streams
+}
+
+// usage is what the API shows of what a process consumes.
+func (p *pod) usage(name string) (api.Usage, bool) {
+	u, ok := p.sampler.Usage(name)
+	return api.Usage{
+		Time: u.Time, CPU: u.CPU, CPUPercent: u.CPUPercent, Memory: u.Memory,
+		Processes: u.Processes, Threads: u.Threads, FDs: u.FDs,
+	}, ok
+}
+
+// streams yields what was counted of all output: of the processes, and of what
+// the pumps themselves had to drop.
+func (p *pod) streams(yield func(telemetry.LogCount) bool) {
+	all := append(counts{{"", "stderr", p.err.Counters()}}, p.counts...)
+	if p.out != p.err {
+		all = append(all, streamCount{"", "stdout", p.out.Counters()})
+	}
+	all.logs(yield)
+}
+
+// run is process-wrapper without a subcommand.
+func run(ctx context.Context, call *cli.Call, f *flags, env *environment) error {
+	signals := catch() // before anything can be started: a signal during start-up counts
+	defer signals.release()
+	cfg, err := load(f, env)
+	if err != nil {
+		return err
+	}
+	format, err := output.ParseFormat(env.logFormat)
+	if err != nil {
+		return cli.Usagef("environment variable LOG_FORMAT: %w", err)
+	}
+	p, err := newPod(call, f)
+	if err != nil {
+		return err
+	}
+	for _, w := range cfg.Warnings {
+		p.log.Warn("config: " + w.Error())
+	}
+	units, err := p.build(cfg, format)
+	if err != nil {
+		return err
+	}
+	if err := p.server.Listen(env.healthSocket); err != nil {
+		return err
+	}
+	p.log.Info("listening", "addr", p.server.Addr().String(), "processes", len(cfg.Processes), "pid", os.Getpid(), "version", cli.ReadBuild().Version)
+	code := p.serve(ctx, signals, units)
+	if code != 0 {
+		p.fail(code)
+		return &cli.ExitError{Code: code}
+	}
+	return nil
+}
+
+// load reads the config from where the user says it is; there may be none.
+func load(f *flags, env *environment) (*spec.Config, error) {
+	var cfg *spec.Config
+	var err error
+	switch {
+	case f.Config != "":
+		cfg, err = spec.Load(f.Config, spec.Options{Stdin: os.Stdin})
+	case env.config != "":
+		cfg, err = spec.Parse("CONFIG", []byte(env.config), spec.Options{})
+	default:
+		return &spec.Config{Warnings: spec.Errors{{
+			Msg: "no processes: neither -config nor the environment variable CONFIG is set", Hint: "give one of them",
+		}}}, nil
+	}
+	if err != nil {
+		return nil, cli.Usagef("%w", err)
+	}
+	return cfg, nil
+}
+
+// newPod makes all parts; none of them runs yet.
+func newPod(call *cli.Call, f *flags) (*pod, error) {
+	p := &pod{flags: f, units: supervisor.New(), reaper: command.NewReaper()}
+	var err error
+	if p.err, err = output.NewPump(os.Stderr, output.PumpOptions{}); err != nil {
+		return nil, fmt.Errorf("open stderr: %w", err)
+	}
+	p.out = p.err
+	if !sameFile(os.Stdout, os.Stderr) {
+		if p.out, err = output.NewPump(os.Stdout, output.PumpOptions{}); err != nil {
+			return nil, fmt.Errorf("open stdout: %w", err)
+		}
+	}
+	level := slog.LevelInfo
+	if call.Debug {
+		level = slog.LevelDebug
+	}
+	p.log = slog.New(output.NewHandler(p.err, level))
+	p.metrics = telemetry.NewMetrics()
+	p.board = status.NewBoard(p.metrics, newJournal(p.log))
+	p.sampler = telemetry.NewSampler(p.log)
+	p.ready = &api.ReadinessFile{Path: f.ReadinessFile, Log: p.log}
+	reg := prometheus.NewRegistry()
+	p.server = api.NewServer(api.Handler(p.board, api.Config{
+		Metrics:    metricsHandler(reg, p.log),
+		Heartbeats: &api.Heartbeats{},
+		Usage:      p.usage,
+	}), p.log)
+	build := cli.ReadBuild()
+	err = p.metrics.Register(reg, telemetry.Sources{
+		Board: p.board, Usage: p.sampler.Usage, Logs: p.streams, Version: build.Version, Commit: build.Commit,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.profile, err = newProfiler(f.PyroscopeURL, p.log)
+	return p, err
+}
+
+// sameFile reports whether two descriptors write to the same place.
+func sameFile(a, b *os.File) bool {
+	x, err := a.Stat()
+	y, err2 := b.Stat()
+	return err == nil && err2 == nil && os.SameFile(x, y)
+}
+
+// build makes a unit of each process that is to run, and declares all.
+func (p *pod) build(cfg *spec.Config, format output.Format) ([]supervisor.Unit, error) {
+	b := &builder{
+		environ: os.Environ(), format: format, deadline: p.flags.GracefulShutdownDeadline,
+		out: p.out, err: p.err, reaper: p.reaper, pod: p.units,
+		counters: p.counts.add, memory: p.sampler.Watch, log: p.log,
+	}
+	skip := skipped(p.flags.SkipCommands, cfg, p.log)
+	states := make([]status.State, 0, len(cfg.Processes))
+	units := make([]supervisor.Unit, 0, len(cfg.Processes))
+	for _, s := range cfg.Processes {
+		c, err := b.process(s)
+		if err != nil {
+			return nil, cli.Usagef("%s: process %s: %w", s.Source, s.Name, err)
+		}
+		proc := process.New(c, p.board)
+		st := proc.State()
+		if skip(s) {
+			st.Phase = status.Skipped
+			states = append(states, st)
+			continue
+		}
+		states = append(states, st)
+		unit := supervisor.Unit{Name: s.Name, Run: proc.Run, Essential: s.Essential}
+		for _, d := range c.DependsOn {
+			unit.Needs = append(unit.Needs, d.Name)
+		}
+		units = append(units, unit)
+	}
+	p.board.Declare(states...)
+	return units, nil
+}
+
+// skipped says which processes are not to run, and warns of names that are
+// none.
+func skipped(list string, cfg *spec.Config, log *slog.Logger) func(*spec.Process) bool {
+	names := make(map[string]bool)
+	for name := range strings.SplitSeq(list, ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			names[name] = false
+		}
+	}
+	if len(names) == 0 {
+		return func(*spec.Process) bool { return false }
+	}
+	for _, p := range cfg.Processes {
+		for name := range names {
+			if p.Is(name) {
+				names[name] = true
+			}
+		}
+	}
+	for _, name := range sortedKeys(names) {
+		if !names[name] {
+			var known []string
+			for _, p := range cfg.Processes {
+				known = append(known, p.Name)
+			}
+			log.Warn("-skip-commands names a process that is not configured", "unknown", name, "known", strings.Join(known, ", "))
+		}
+	}
+	return func(p *spec.Process) bool { return names[p.Name] || names[p.Base] }
+}
+
+// serve runs the pod until it ends, and returns its exit code.
+func (p *pod) serve(ctx context.Context, signals *signals, units []supervisor.Unit) int {
+	// The helpers outlive the processes, and end in the reverse order.
+	helpers, end := context.WithCancel(context.WithoutCancel(ctx))
+	pumps, flush := context.WithCancel(context.WithoutCancel(ctx))
+	var wg, pumping sync.WaitGroup
+	pumping.Go(func() { p.pump(pumps, p.err, "stderr") })
+	if p.out != p.err {
+		pumping.Go(func() { p.pump(pumps, p.out, "stdout") })
+	}
+	wg.Go(func() {
+		if err := p.reaper.Run(helpers); err != nil {
+			p.log.Error("the wait loop ended", "err", err)
+		}
+	})
+	wg.Go(func() { p.sampler.Run(helpers, p.board) })
+	wg.Go(func() { p.ready.Run(helpers, p.board) })
+	wg.Go(func() { signals.serve(helpers, p) })
+	wg.Go(func() {
+		if err := p.server.Serve(helpers); err != nil {
+			p.log.Error("the health server ended", "err", err)
+		}
+	})
+	wg.Go(func() { p.profile.run(helpers) })
+
+	signals.early(p)
+	code := p.units.Run(ctx, supervisor.Config{
+		Units:      units,
+		DrainDelay: p.flags.DrainDelay,
+		Deadline:   p.flags.GracefulShutdownDeadline,
+		OnDrain:    p.drain,
+		Linger:     len(units) == 0,
+	})
+	p.rest()
+	end()
+	wg.Wait()
+	p.log.Info("ended", "code", code)
+	flush()
+	pumping.Wait()
+	return code
+}
+
+func (p *pod) pump(ctx context.Context, pump *output.Pump, name string) {
+	if err := pump.Run(ctx); err != nil {
+		p.log.Error("the output pump ended", "out", name, "err", err)
+	}
+}
+
+// drain takes the pod out of service, before any process is told to stop.
+func (p *pod) drain(reason string) {
+	p.ready.Remove()
+	p.board.UpdatePod(func(pod *status.Pod) {
+		pod.Draining, pod.Reason = true, reason
+		pod.Deadline = time.Now().Add(p.flags.GracefulShutdownDeadline).Round(time.Millisecond)
+	})
+	p.log.Info("leaving service", "reason", reason, "deadline", p.flags.GracefulShutdownDeadline)
+}
+
+// rest ends what no process could be found to have left behind.
+func (p *pod) rest() {
+	ctx, cancel := context.WithTimeout(context.Background(), restTimeout)
+	defer cancel()
+	if n, err := p.reaper.KillRest(ctx, restGrace); err != nil {
+		p.log.Warn("some processes would not end", "err", err)
+	} else if n > 0 {
+		p.log.Info("ended processes that were left behind", "count", n)
+	}
+}
+
+// fail writes where the pod's last words go why it failed.
+func (p *pod) fail(code int) {
+	snap, _ := p.board.Load()
+	var why []string
+	for st := range snap.All {
+		if st.Phase == status.Failed {
+			why = append(why, fmt.Sprintf("%s: %v", st.Name, st.Cause))
+		}
+	}
+	if len(why) == 0 {
+		why = append(why, snap.Pod().Reason)
+	}
+	terminationLog(terminationLogPath, fmt.Sprintf("exit code %d: %s", code, strings.Join(why, "; ")))
+}

@@ -1,0 +1,170 @@
+package wrapper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/process-wrapper/process-wrapper/pkg/command"
+	"github.com/process-wrapper/process-wrapper/pkg/output"
+	"github.com/process-wrapper/process-wrapper/pkg/process"
+	"github.com/process-wrapper/process-wrapper/pkg/spec"
+)
+
+const (
+	// sweepGrace is what processes get to end that a command left behind.
+	sweepGrace = 2 * time.Second
+	// drainTimeout is how long to wait for the end of the output of a command
+	// of which nothing that we know of is left.
+	drainTimeout = time.Second
+)
+
+// starter starts the command of one process, and what is run beside it in the
+// same environment: probes and hooks. It satisfies process.Starter.
+type starter struct {
+	p       *spec.Process
+	reaper  *command.Reaper
+	streams [2]stream // stdout and stderr
+	attr    command.Attr
+	environ []string // the wrapper's
+
+	env atomic.Pointer[[]string] // of the present incarnation
+}
+
+// stream is where one stream of all incarnations goes.
+type stream struct {
+	pump *output.Pump
+	cfg  output.StreamConfig
+}
+
+// Start starts the command with new pipes.
+func (s *starter) Start() (process.Child, error) {
+	env, err := s.p.Environ(s.environ, nil)
+	if err != nil {
+		return nil, &startError{err}
+	}
+	s.env.Store(&env)
+	cmd := s.command(s.p.Exec.Argv(env), env)
+	var c child
+	for i := range s.streams {
+		if c.streams[i], err = s.streams[i].pump.Open(s.streams[i].cfg); err != nil {
+			c.abandon()
+			return nil, &startError{err}
+		}
+	}
+	cmd.Stdout, cmd.Stderr = c.streams[0].File(), c.streams[1].File()
+	if c.Child, err = s.reaper.Start(cmd); err != nil {
+		c.abandon()
+		return nil, &startError{err}
+	}
+	for _, st := range c.streams {
+		if err := st.Attach(c.PID()); err != nil { // the pump has ended, as the pod does
+			c.lost = errors.Join(c.lost, err)
+		}
+	}
+	return &c, nil
+}
+
+func (s *starter) command(argv, env []string) *command.Command {
+	return &command.Command{Name: s.p.Name, Path: argv[0], Args: argv[1:], Env: env, Dir: s.p.Dir, Attr: s.attr}
+}
+
+// lookup finds a variable in the environment of the present incarnation, else
+// in the wrapper's.
+func (s *starter) lookup(name string) (string, bool) {
+	if env := s.env.Load(); env != nil {
+		if v, ok := lookupEnv(*env, name); ok {
+			return v, true
+		}
+	}
+	return lookupEnv(s.environ, name)
+}
+
+// outputTail is how much of the output of a probe or hook is kept.
+const outputTail = 1024
+
+// run runs a command of a probe or hook to its end, as the process itself
+// would be run. Its environment is the process's with that of the command.
+func (s *starter) run(ctx context.Context, e *spec.Exec, more []spec.EnvVar) (int, []byte, error) {
+	base := s.environ
+	if env := s.env.Load(); env != nil {
+		base = *env
+	}
+	env := spec.AddEnv(spec.AddEnv(base, more), e.Envs)
+	res, err := s.reaper.Output(ctx, s.command(e.Argv(env), env), outputTail)
+	return res.Status.Code(), res.Output, err
+}
+
+func lookupEnv(env []string, name string) (string, bool) {
+	for _, kv := range env {
+		if k, v, ok := strings.Cut(kv, "="); ok && k == name {
+			return v, true
+		}
+	}
+	return "", false
+}
+
+// startError is why a command could not be started.
+type startError struct{ err error }
+
+func (e *startError) Error() string { return e.err.Error() }
+func (e *startError) Unwrap() error { return e.err }
+
+// ExitCode is what a shell would say.
+func (e *startError) ExitCode() int {
+	var start *command.StartError
+	if errors.As(e.err, &start) {
+		switch start.Reason {
+		case command.ReasonNotFound:
+			return 127
+		case command.ReasonPermission, command.ReasonFormat:
+			return 126
+		}
+	}
+	return 1
+}
+
+// child is a running command with its output. It satisfies process.Child.
+type child struct {
+	*command.Child
+	streams [2]*output.Stream
+	lost    error
+}
+
+func (c *child) abandon() {
+	for _, st := range c.streams {
+		if st != nil {
+			st.Close()
+		}
+	}
+}
+
+// Exit says how the command ended.
+func (c *child) Exit() error {
+	st := c.Status()
+	if st.Success() {
+		return nil
+	}
+	return &process.ExitError{Code: st.Code(), Signal: st.Signal(), Core: st.CoreDumped()}
+}
+
+// Close ends what the command left behind, then carries its last words.
+func (c *child) Close(ctx context.Context) error {
+	_, err := c.Sweep(ctx, sweepGrace)
+	drain, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), drainTimeout, errHeld)
+	defer cancel()
+	for _, st := range c.streams {
+		if e := st.Drain(drain); e != nil && c.lost == nil {
+			err = errors.Join(err, e)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("clean up after %d: %w", c.PID(), err)
+	}
+	return nil
+}
+
+var errHeld = errors.New("another process holds it")

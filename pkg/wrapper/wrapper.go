@@ -1,0 +1,151 @@
+// Package wrapper is the process-wrapper command: its flags and environment,
+// and the wiring of all parts into PID 1 of a pod's container.
+package wrapper
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/process-wrapper/process-wrapper/pkg/api"
+	"github.com/process-wrapper/process-wrapper/pkg/cli"
+	"github.com/process-wrapper/process-wrapper/pkg/command"
+	"github.com/process-wrapper/process-wrapper/pkg/spec"
+)
+
+// flags are the command line; -debug, -version and -h are cli's.
+type flags struct {
+	Config       string `help:"config file, a directory of *.yaml files, or - for stdin" placeholder:"PATH"`
+	SkipCommands string `help:"names of processes not to run, separated by commas" placeholder:"NAMES"`
+
+	ReadinessFile            string        `help:"file that exists while all processes are ready" default:"/tmp/started"`
+	GracefulShutdownDeadline time.Duration `help:"time from SIGTERM or SIGQUIT to SIGKILL" default:"10s"`
+	DrainDelay               time.Duration `help:"pause between leaving service and the first SIGTERM" default:"0s"`
+	EnvoyDrain               bool          `help:"drain Envoy's listeners on preemption"`
+
+	Wait         bool          `help:"wait until the readiness file of another process-wrapper exists"`
+	WaitDeadline time.Duration `help:"how long -wait waits" default:"2m0s"`
+
+	PyroscopeURL string `help:"push profiles of the wrapper itself to this server" placeholder:"URL"`
+
+	SharedLock        bool   `help:"run the shared-lock server instead of processes"`
+	SharedLockEtcdTLS bool   `help:"use TLS to etcd, with -shared-lock" name:"shared-lock-etcd-tls"`
+	SharedLockURL     string `help:"server for lock" default:"http://localhost:8191"`
+
+	PrommergeAsync          bool `help:"fetch the targets of /prommerge side by side" default:"true"`
+	PrommergeSort           bool `help:"sort the families of /prommerge by name" default:"true"`
+	PrommergeEmptyOnFailure bool `help:"leave all targets out when one fails"`
+	PrommergeOmitMeta       bool `help:"leave out HELP, TYPE and UNIT"`
+	PrommergeSupressErrors  bool `help:"do not log failing targets"`
+
+	Run      struct{} `cmd:"" default:"withargs" hidden:""`
+	Validate struct{} `cmd:"" help:"check the config, print every error, start nothing"`
+	Schema   struct{} `cmd:"" help:"print the JSON Schema of the config"`
+	Install  struct {
+		Target string `arg:"" help:"directory or file"`
+	} `cmd:"" help:"copy this binary, and shared-lock where it lies beside it, to a directory or file"`
+}
+
+// environment are the variables without a flag.
+type environment struct {
+	config, healthSocket, logFormat, metricsServer string
+	handlePreemption, handleTermination            string
+}
+
+func (e *environment) list() []cli.EnvVar {
+	return []cli.EnvVar{
+		{Name: "CONFIG", Help: "config as JSON or YAML, used without -config", Value: &e.config},
+		{Name: "HEALTH_SOCKET", Default: ":8111", Help: "address of the HTTP endpoints", Value: &e.healthSocket},
+		{Name: "LOG_FORMAT", Default: "wrap", Help: "what becomes of the processes' output: wrap, auto, free or plain", Value: &e.logFormat},
+		{Name: "POD_NAME", Help: "metadata.name in valueFrom.fieldRef, else HOSTNAME"},
+		{Name: "POD_NAMESPACE", Help: "metadata.namespace in valueFrom.fieldRef"},
+		{Name: "NODE_NAME", Help: "spec.nodeName in valueFrom.fieldRef"},
+		{Name: "HOSTNAME", Help: "name of the pod where POD_NAME is not set"},
+		{Name: "HANDLE_PREEMPTION", Help: "leave service when the node is preempted: 1, true or enabled", Value: &e.handlePreemption},
+		{Name: "HANDLE_TERMINATION", Help: "end with the pod's main containers: 1, true or enabled", Value: &e.handleTermination},
+		{Name: "METRICS_SERVER_ADDRESS", Help: "UDP host:port that gets events", Value: &e.metricsServer},
+	}
+}
+
+// Main runs process-wrapper and exits.
+func Main() {
+	command.Init() // does not return in a child that is still to become its program
+	cli.Main(program(new(flags), new(environment), terminationLogPath))
+}
+
+// program is the command; why it fails goes to the file lastWords too.
+func program(f *flags, env *environment, lastWords string) cli.Program {
+	return cli.Program{
+		Name:    "process-wrapper",
+		About:   "runs the processes of a pod's container as Kubernetes runs its containers",
+		Flags:   f,
+		Env:     env.list(),
+		OnError: func(err error) { terminationLog(lastWords, err.Error()) },
+		Run: func(ctx context.Context, call *cli.Call) error {
+			return dispatch(ctx, call, f, env)
+		},
+	}
+}
+
+func dispatch(ctx context.Context, call *cli.Call, f *flags, env *environment) error {
+	if err := refuse(call, f, env); err != nil {
+		return err
+	}
+	switch call.Command {
+	case "validate":
+		return validate(call, f, env)
+	case "schema":
+		_, err := call.Stdout.Write(spec.Schema())
+		return err
+	case "install":
+		return install(call, f.Install.Target)
+	}
+	if f.Wait {
+		return wait(ctx, f)
+	}
+	return run(ctx, call, f, env)
+}
+
+// refuse names what is parsed but has no runtime yet, so that nobody believes
+// that it works.
+func refuse(call *cli.Call, f *flags, env *environment) error {
+	used := map[string]bool{
+		"-envoy-drain":                       f.EnvoyDrain,
+		"-shared-lock":                       f.SharedLock,
+		"-shared-lock-etcd-tls":              f.SharedLockEtcdTLS,
+		"-shared-lock-url":                   call.Given("shared-lock-url"),
+		"environment HANDLE_PREEMPTION":      enabled(env.handlePreemption),
+		"environment HANDLE_TERMINATION":     enabled(env.handleTermination),
+		"environment METRICS_SERVER_ADDRESS": env.metricsServer != "",
+	}
+	for _, name := range []string{"prommerge-async", "prommerge-sort", "prommerge-empty-on-failure", "prommerge-omit-meta", "prommerge-supress-errors"} {
+		used["-"+name] = call.Given(name)
+	}
+	for _, name := range sortedKeys(used) {
+		if used[name] {
+			return cli.Usagef("%s is not supported yet: leave it out", name)
+		}
+	}
+	if f.GracefulShutdownDeadline < 0 || f.DrainDelay < 0 || f.WaitDeadline < 0 {
+		return cli.Usagef("a duration is negative: -graceful-shutdown-deadline %v, -drain-delay %v, -wait-deadline %v", f.GracefulShutdownDeadline, f.DrainDelay, f.WaitDeadline)
+	}
+	return nil
+}
+
+func enabled(value string) bool {
+	switch value {
+	case "1", "true", "enabled":
+		return true
+	}
+	return false
+}
+
+// wait is -wait: it returns when the processes of another wrapper are ready.
+func wait(ctx context.Context, f *flags) error {
+	ctx, cancel := cli.SignalContext(ctx)
+	defer cancel()
+	if err := api.Wait(ctx, f.ReadinessFile, f.WaitDeadline); err != nil {
+		return fmt.Errorf("wait: %w", err)
+	}
+	return nil
+}

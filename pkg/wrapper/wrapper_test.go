@@ -1,0 +1,325 @@
+package wrapper
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+
+	"github.com/process-wrapper/process-wrapper/pkg/command"
+	"github.com/process-wrapper/process-wrapper/pkg/output"
+	"github.com/process-wrapper/process-wrapper/pkg/process"
+	"github.com/process-wrapper/process-wrapper/pkg/spec"
+	"github.com/process-wrapper/process-wrapper/pkg/status"
+	"github.com/process-wrapper/process-wrapper/pkg/supervisor"
+)
+
+func TestMain(m *testing.M) {
+	command.Init()
+	goleak.VerifyTestMain(m)
+}
+
+// exec runs the command line in this process and returns what it says.
+func exec(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	var f flags
+	var env environment
+	p := program(&f, &env, filepath.Join(t.TempDir(), "none"))
+	code = p.Exec(t.Context(), args, &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+func TestWhatHasNoRuntimeYetIsRefused(t *testing.T) {
+	tests := []struct {
+		args []string
+		env  map[string]string
+		want string
+	}{
+		{args: []string{"-envoy-drain"}, want: "-envoy-drain is not supported yet"},
+		{args: []string{"-shared-lock"}, want: "-shared-lock is not supported yet"},
+		{args: []string{"-shared-lock-etcd-tls"}, want: "-shared-lock-etcd-tls is not supported yet"},
+		{args: []string{"-shared-lock-url", "http://x"}, want: "-shared-lock-url is not supported yet"},
+		{args: []string{"--prommerge-sort=false"}, want: "-prommerge-sort is not supported yet"},
+		{env: map[string]string{"HANDLE_PREEMPTION": "true"}, want: "environment HANDLE_PREEMPTION is not supported yet"},
+		{env: map[string]string{"HANDLE_TERMINATION": "enabled"}, want: "environment HANDLE_TERMINATION is not supported yet"},
+		{env: map[string]string{"METRICS_SERVER_ADDRESS": "localhost:9999"}, want: "environment METRICS_SERVER_ADDRESS is not supported yet"},
+		{args: []string{"-drain-delay", "-1s"}, want: "a duration is negative"},
+		{args: []string{"-pyroscope-url", "localhost:4040"}, want: `-pyroscope-url "localhost:4040" is no URL`},
+		{env: map[string]string{"LOG_FORMAT": "xml"}, want: `environment variable LOG_FORMAT: log format "xml" is unknown`},
+		{env: map[string]string{"CONFIG": `[{"name":"a"}]`}, want: "CONFIG:1:2: "},
+		{args: []string{"-config", "/nowhere.yaml"}, want: `read config "/nowhere.yaml": no such file or directory`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.want, func(t *testing.T) {
+			t.Setenv("HEALTH_SOCKET", "127.0.0.1:0")
+			for k, v := range tt.env {
+				t.Setenv(k, v)
+			}
+			code, _, stderr := exec(t, tt.args...)
+			if code != 2 || !strings.Contains(stderr, tt.want) {
+				t.Errorf("exit code %d, %q", code, stderr)
+			}
+		})
+	}
+}
+
+func TestValidateSaysWhatIsWrongAndStartsNothing(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "c.yaml")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("- name: a\n  entrypoint: /bin/true\n")
+	if code, out, errs := exec(t, "validate", "-config", file); code != 0 || out != "OK: 1 processes\n" {
+		t.Errorf("%d %q %q", code, out, errs)
+	}
+	write("- name: a\n  entrypont: touch\n  args: [" + filepath.Join(dir, "started") + "]\n")
+	code, _, errs := exec(t, "validate", "-config", file)
+	if code != 2 || !strings.Contains(errs, file+":2:3: ") || !strings.Contains(errs, `did you mean "entrypoint"?`) {
+		t.Errorf("%d %q", code, errs)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "started")); err == nil {
+		t.Error("it was started")
+	}
+}
+
+func TestSchemaIsJSON(t *testing.T) {
+	code, out, _ := exec(t, "schema")
+	if code != 0 || !strings.HasPrefix(out, "{") || !strings.Contains(out, `"entrypoint"`) {
+		t.Errorf("%d %.80q", code, out)
+	}
+}
+
+func TestInstallCopiesTheBinaryWhole(t *testing.T) {
+	dir := t.TempDir()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, target := range []string{dir, filepath.Join(dir, "new") + "/", filepath.Join(dir, "as", "wrapper")} {
+		code, out, errs := exec(t, "install", target)
+		name := strings.TrimSpace(strings.TrimPrefix(out, "installed "))
+		got, err := os.ReadFile(name)
+		if code != 0 || err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: exit code %d, %q %q, %v", target, code, out, errs, err)
+		}
+		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o755 {
+			t.Errorf("%s: %v %v", target, info, err)
+		}
+		left, err := filepath.Glob(filepath.Join(filepath.Dir(name), ".process-wrapper*"))
+		if err != nil || len(left) > 0 {
+			t.Errorf("left behind: %v %v", left, err)
+		}
+	}
+	if code, _, errs := exec(t, "install", "/proc/nowhere/x"); code != 1 || !strings.Contains(errs, "install") {
+		t.Errorf("%d %q", code, errs)
+	}
+}
+
+func TestTheTerminationLogIsBoundedAndNeverMade(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "termination-log")
+	terminationLog(path, "reason")
+	if _, err := os.Stat(path); err == nil {
+		t.Error("made")
+	}
+	if err := os.WriteFile(path, []byte(strings.Repeat("old", 9999)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	terminationLog(path, strings.Repeat("ü", maxTerminationLog))
+	got, err := os.ReadFile(path)
+	if err != nil || len(got) > maxTerminationLog || !strings.HasSuffix(string(got), "ü …") {
+		t.Errorf("%d bytes, %q, %v", len(got), got[len(got)-10:], err)
+	}
+}
+
+func TestSkippedNames(t *testing.T) {
+	var out bytes.Buffer
+	log := slog.New(output.NewHandler(&out, slog.LevelInfo))
+	cfg := &spec.Config{Processes: []*spec.Process{
+		{Name: "web_0", Base: "web"}, {Name: "web_1", Base: "web"}, {Name: "db", Base: "db"}, {Name: "job", Base: "job"},
+	}}
+	skip := skipped(" web, db,wbe,", cfg, log)
+	var got []string
+	for _, p := range cfg.Processes {
+		if skip(p) {
+			got = append(got, p.Name)
+		}
+	}
+	if strings.Join(got, " ") != "web_0 web_1 db" {
+		t.Error(got)
+	}
+	if s := out.String(); !strings.Contains(s, "unknown=wbe") || !strings.Contains(s, `known="web_0, web_1, db, job"`) || strings.Count(s, "\n") != 1 {
+		t.Error(s)
+	}
+}
+
+func TestMetricsSurviveABadCollector(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	good := prometheus.NewGauge(prometheus.GaugeOpts{Name: "good", Help: "is there"})
+	reg.MustRegister(good, broken{})
+	rec := httptest.NewRecorder()
+	metricsHandler(reg, slog.New(slog.DiscardHandler)).ServeHTTP(rec, httptest.NewRequest("GET", "/metrics", nil))
+	if rec.Code != 200 || rec.Body.String() != "# HELP good is there\n# TYPE good gauge\ngood 0\n" || rec.Header().Get("Content-Type") != textFormat {
+		t.Errorf("%d %q %v", rec.Code, rec.Body, rec.Header())
+	}
+}
+
+type broken struct{}
+
+var desc = prometheus.NewDesc("broken", "fails", nil, nil)
+
+func (broken) Describe(c chan<- *prometheus.Desc) { c <- desc }
+func (broken) Collect(c chan<- prometheus.Metric) {
+	c <- prometheus.NewInvalidMetric(desc, errors.New("boom"))
+}
+
+func TestTheJournalSaysWhatAnOperatorNeeds(t *testing.T) {
+	t0 := time.Now()
+	boom := errors.New("boom")
+	tests := []struct {
+		old, new status.State
+		want     string // "" is nothing at info level
+	}{
+		{status.State{}, status.State{Phase: status.Waiting}, ""},
+		{status.State{}, status.State{Phase: status.Waiting, Detail: "for db to be ready"}, `level=info msg="waiting" name=p phase=waiting detail="for db to be ready"`},
+		{status.State{Phase: status.Waiting}, status.State{Phase: status.Starting}, ""},
+		{status.State{Phase: status.Starting}, status.State{Phase: status.Running, PID: 7}, `level=info msg="started" name=p phase=running pid=7 restarts=0`},
+		{status.State{Phase: status.Running}, status.State{Phase: status.Ready, PID: 7, Started: t0, Since: t0.Add(time.Second)}, `level=info msg="ready" name=p phase=ready pid=7 after=1s`},
+		{status.State{Phase: status.Ready}, status.State{Phase: status.Running, PID: 7}, `level=warn msg="not ready any more" name=p phase=running pid=7`},
+		{status.State{Phase: status.Running}, status.State{Phase: status.Backoff, ExitCode: 3, Cause: boom, Started: t0, Ended: t0.Add(time.Second), Next: t0.Add(3 * time.Second)},
+			`level=warn msg="ended, will be started again" name=p phase=backoff code=3 cause=boom ran=1s in=2s`},
+		{status.State{Phase: status.Ready}, status.State{Phase: status.Failed, ExitCode: 3, Cause: boom, Ended: t0}, `level=error msg="failed for good" name=p phase=failed code=3 cause=boom`},
+		{status.State{Phase: status.Ready}, status.State{Phase: status.Completed, Ended: t0}, `level=info msg="completed" name=p phase=completed code=0`},
+	}
+	for _, tt := range tests {
+		var out bytes.Buffer
+		j := newJournal(slog.New(output.NewHandler(&out, slog.LevelInfo)))
+		tt.new.Name = "p"
+		j.Observe(tt.old, tt.new)
+		_, got, _ := strings.Cut(strings.TrimSpace(out.String()), " ")
+		if got != tt.want {
+			t.Errorf("\n got %s\nwant %s", got, tt.want)
+		}
+	}
+}
+
+func TestTheJournalTellsOfAProbeOnce(t *testing.T) {
+	var out bytes.Buffer
+	j := newJournal(slog.New(output.NewHandler(&out, slog.LevelInfo)))
+	boom := errors.New("boom")
+	for _, err := range []error{nil, nil, boom, boom, boom, nil, nil} {
+		c := status.Check{Process: "p", Probe: "http", Result: status.Pass, Err: err}
+		if err != nil {
+			c.Result = status.Fail
+		}
+		j.ObserveCheck(c)
+	}
+	if got := strings.Count(out.String(), "\n"); got != 2 || !strings.Contains(out.String(), "result=failure err=boom") {
+		t.Errorf("%s", out.String())
+	}
+}
+
+// builderFor returns a builder with everything real but processes.
+func builderFor(t *testing.T) *builder {
+	t.Helper()
+	return &builder{
+		environ: []string{"PATH=/bin:/usr/bin"}, deadline: 10 * time.Second, reaper: command.NewReaper(), pod: supervisor.New(),
+		counters: func(string, string) *output.Counters { return nil },
+		memory: func(limit int64) func(context.Context, int) error {
+			return func(context.Context, int) error { return nil }
+		},
+		log: slog.New(slog.DiscardHandler),
+	}
+}
+
+func TestWhatTheConfigSaysIsWhatRuns(t *testing.T) {
+	cfg, err := spec.Parse("test", []byte(`
+- name: db
+  entrypoint: /bin/db
+- name: web
+  entrypoint: /bin/web
+  replicas: 2
+  restartPolicy: onFailure
+  stopSignal: SIGINT
+  stopTimeout: 3s
+  maxRestarts: {count: 5, within: 1m}
+  memoryLimitMB: 64
+  dependsOn: [{name: db, condition: started}]
+  readiness:
+    delay: 1s
+    period: 2s
+    failureThreshold: 4
+    http: {url: "http://127.0.0.1:1/"}
+    tcp: {socket: "127.0.0.1:1"}
+    file: {path: /x}
+    env: {name: A, value: b}
+    exec: {command: {entrypoint: /bin/true}}
+  livenessProbe: {httpGet: {port: 80}, failureThreshold: 7, terminationGracePeriodSeconds: 2}
+  startupProbe: {exec: {command: [/bin/true]}, failureThreshold: 30}
+  readinessProbe: {tcpSocket: {port: 80}, successThreshold: 2}
+  lifecycle:
+    postStart: {sleep: {seconds: 1}}
+    preStop: {exec: {command: [/bin/true]}}
+  postStart: {command: {entrypoint: /bin/true}, deadline: 5s}
+`), spec.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := builderFor(t).process(cfg.Processes[2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Name != "web_1" || c.Restart != process.OnFailure || c.StopSignal != 2 || c.StopTimeout != 3*time.Second ||
+		c.MaxRestarts != (process.Limit{Count: 5, Within: time.Minute}) || len(c.Watch) != 1 || c.Settle != settle ||
+		c.Backoff != (process.Backoff{Initial: time.Second, Max: time.Minute, Factor: 2, Jitter: 0.1, ResetAfter: 10 * time.Minute}) ||
+		c.StartupDeadline != 5*time.Minute+9*time.Second || c.PostStart == nil || c.OnReady == nil || c.PreStop == nil {
+		t.Errorf("%+v", c)
+	}
+	if len(c.DependsOn) != 1 || c.DependsOn[0] != (process.Dependency{Name: "db", Condition: process.IsStarted}) {
+		t.Errorf("%+v", c.DependsOn)
+	}
+	type row struct {
+		name                               string
+		gate, startup                      bool
+		readyAfter, unreadyAfter, restarts int
+		timeout                            time.Duration
+	}
+	want := []row{
+		{"http", true, false, 0, 0, 4, 2 * time.Second},
+		{"tcp", true, false, 0, 0, 4, 2 * time.Second},
+		{"file", true, false, 0, 0, 4, 2 * time.Second},
+		{"env", true, false, 0, 0, 4, 0},
+		{"exec", true, false, 0, 0, 4, 30 * time.Second},
+		{"startupProbe", false, true, 1, 30, 30, time.Second},
+		{"livenessProbe", false, false, 1, 7, 7, time.Second},
+		{"readinessProbe", true, false, 2, 3, 0, time.Second},
+	}
+	if len(c.Checks) != len(want) {
+		t.Fatalf("%d checks", len(c.Checks))
+	}
+	for i, k := range c.Checks {
+		got := row{k.Name, k.Gate, k.Startup, k.ReadyAfter, k.UnreadyAfter, k.RestartAfter, k.Timeout}
+		if got != want[i] || k.Probe == nil {
+			t.Errorf("\n got %+v\nwant %+v", got, want[i])
+		}
+	}
+	if d := c.Checks[6].StopTimeout; d == nil || *d != 2*time.Second {
+		t.Errorf("liveness: %v", d)
+	}
+}
