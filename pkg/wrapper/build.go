@@ -267,7 +267,7 @@ func (k *checks) handler(h *spec.Handler) process.Hook {
 	case h.Sleep != nil:
 		return func(ctx context.Context) error { return sleep(ctx, h.Sleep.Duration) }
 	}
-	p := k.action(h.Exec, h.HTTPGet, h.TCPSocket)
+	p := k.action(h.Exec, h.HTTPGet, nil)
 	return func(ctx context.Context) error {
 		if err := p.Check(ctx); !probe.Passed(err) {
 			return err
