@@ -68,7 +68,7 @@ var theirs = map[string][]string{
 	"github.com/moby/sys/user":                 {"pkg/command"},
 	"github.com/prometheus/client_golang":      {"pkg/telemetry", "pkg/collect", "pkg/lock", "pkg/lock/*", "pkg/wrapper", "cmd/*"},
 	"github.com/prometheus/client_model":       {"pkg/telemetry", "pkg/collect"},
-	"github.com/prometheus/common":             {"pkg/telemetry", "pkg/collect"},
+	"github.com/prometheus/common":             {"pkg/telemetry", "pkg/collect", "pkg/wrapper"}, // linked by client_golang
 	"github.com/rabbitmq/amqp091-go":           {"pkg/probe/amqp"},
 	"github.com/shirou/gopsutil/v3":            {"pkg/telemetry"},
 	"go.etcd.io/etcd/api/v3":                   {"pkg/lock/etcdstore"},
