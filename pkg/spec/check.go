@@ -51,6 +51,13 @@ func (e *entry) checkSame(d *decoder, a *at) {
 		d.errorf(a.get("terminationGracePeriodSeconds").onKey(), "keep one of them", "stopTimeout and terminationGracePeriodSeconds differ")
 	}
 	e.StopTimeout = cmp.Or(e.StopTimeout, e.grace)
+	e.Lifecycle = e.lifecycle.Lifecycle
+	if s := e.lifecycle.stopSignal; s != 0 {
+		if a.get("stopSignal") != nil && e.StopSignal != s {
+			d.errorf(a.get("lifecycle").onKey(), "keep one of them", "stopSignal and lifecycle.stopSignal differ")
+		}
+		e.StopSignal = s
+	}
 	e.MemoryLimit = int64(e.memoryMB) << 20
 	if m := e.resources.limits.memory; m > 0 {
 		if e.memoryMB > 0 && m != e.MemoryLimit {

@@ -41,10 +41,12 @@ func (a *at) path() string {
 		return up + `.""`
 	case a.step == "":
 		return up + "[" + strconv.Itoa(a.index) + "]"
-	case up == "":
-		return a.step
 	}
-	return up + "." + a.step
+	step, value, _ := strings.Cut(a.step, "=")
+	if value != "" {
+		step += "=…" // {PASSWORD=hunter2} is a key
+	}
+	return strings.TrimPrefix(up+"."+step, ".")
 }
 
 // get returns the value of a key of a map that has been read, or nil.
@@ -85,6 +87,8 @@ func (a *at) onKey() *at {
 type decoder struct {
 	later    bool
 	notYet   map[string]bool
+	unsure   bool // of names: something that has one could not be read
+	stuck    *at  // where aliases became too many
 	errs     Errors
 	more     int // errors beyond maxProblems
 	warnings Errors
@@ -93,7 +97,6 @@ type decoder struct {
 	visited  int
 	entries  []*entry
 	ports    map[string]int // named ports of the process being read
-	grammar  *object[Process]
 }
 
 func (d *decoder) problem(a *at, hint, msg string) *Error {
@@ -123,6 +126,7 @@ func (d *decoder) visit(a *at) {
 	d.visited++
 	if a.aliased {
 		if d.aliased++; d.aliased > maxAliased {
+			d.stuck = a
 			panic(errBudget)
 		}
 	}
@@ -219,7 +223,7 @@ func (d *decoder) scalar(a *at, want string) (string, bool) {
 		return "", false
 	}
 	if tag := a.node.Tag; a.node.Style&yaml.TaggedStyle != 0 && tag != "!!str" || tag == "!!binary" {
-		d.errorf(a, "take the tag out", "the tag %s has no meaning here", quote(tag))
+		d.errorf(a, "quote a value that starts with !", "has a tag, which means nothing here")
 		return "", false
 	}
 	if strings.ContainsRune(a.node.Value, 0) {

@@ -24,6 +24,7 @@ type entry struct {
 	sysProcAttr   sysProcAttr
 	security      security
 	readiness     readiness
+	lifecycle     lifecycle
 	visited       int
 }
 
@@ -89,7 +90,7 @@ func probeFields() []field[entry] {
 		block("startupProbe", "Kubernetes: holds the other probes back until it passes.", probeObject("startupProbe"), func(e *entry) **Probe { return &e.StartupProbe }).asKube(),
 		block("livenessProbe", "Kubernetes: restarts.", probeObject("livenessProbe"), func(e *entry) **Probe { return &e.LivenessProbe }).asKube(),
 		block("readinessProbe", "Kubernetes: un-readies only.", probeObject("readinessProbe"), func(e *entry) **Probe { return &e.ReadinessProbe }).asKube(),
-		sub("lifecycle", "Kubernetes: hooks.", lifecycleObject(), func(e *entry) *Lifecycle { return &e.Lifecycle }).asKube(),
+		sub("lifecycle", "Kubernetes: hooks.", lifecycleObject(), func(e *entry) *lifecycle { return &e.lifecycle }).asKube(),
 	}
 }
 

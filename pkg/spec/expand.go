@@ -21,6 +21,7 @@ func (d *decoder) checkNames() map[string]*entry {
 	total, copied := 0, 0
 	for _, e := range d.entries {
 		if e.Name == "" {
+			d.unsure = true
 			continue
 		}
 		n := 1
@@ -31,6 +32,7 @@ func (d *decoder) checkNames() map[string]*entry {
 		total, copied = total+n, copied+n*e.visited
 		if total > maxProcesses || copied > maxCopied {
 			d.errorf(e.at.first("replicas"), "", "makes more than %d processes, or too large ones, with those before it", maxProcesses)
+			d.unsure = true
 			return byName
 		}
 		for _, name := range e.names() {
@@ -76,15 +78,15 @@ func (e *entry) replicaNames() []string {
 	return names
 }
 
-// expand checks names and dependencies and returns the processes.
+// expand checks names and dependencies and returns the processes, or nil where
+// there are errors.
 func (d *decoder) expand() []*Process {
 	byName := d.checkNames()
+	if !d.unsure {
+		d.cycles(d.resolve(byName), byName)
+	}
 	if len(d.errs) > 0 {
 		return nil
-	}
-	graph := d.resolve(byName)
-	if len(d.errs) == 0 {
-		d.cycles(graph)
 	}
 	var all []*Process
 	for _, e := range d.entries {
@@ -166,13 +168,7 @@ func (d *decoder) unknownDependency(dep dependency, byName map[string]*entry) {
 
 // cycles reports each cycle of dependencies once. Replicas are copies, so a
 // cycle of entries is one of processes and the other way round.
-func (d *decoder) cycles(graph map[*entry][]dependency) {
-	byName := make(map[string]*entry, len(d.entries))
-	for _, e := range d.entries {
-		for _, n := range e.names() {
-			byName[n] = e
-		}
-	}
+func (d *decoder) cycles(graph map[*entry][]dependency, byName map[string]*entry) {
 	const walking, done = 1, 2
 	state := map[*entry]int{}
 	var way []*entry

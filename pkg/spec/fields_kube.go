@@ -96,21 +96,29 @@ func grpcObject() *object[GRPC] {
 	}}
 }
 
-func lifecycleObject() *object[Lifecycle] {
+// lifecycle is the block as it is written.
+type lifecycle struct {
+	Lifecycle
+	stopSignal sig
+}
+
+func lifecycleObject() *object[lifecycle] {
 	handler := &object[Handler]{
 		name: "handler", doc: "A hook.",
 		fields: []field[Handler]{
 			kubeExec("A command.", ExpandNone, func(h *Handler) **Exec { return &h.Exec }).asKube(),
 			block("httpGet", "A GET.", httpGetObject(), func(h *Handler) **HTTPGet { return &h.HTTPGet }).asKube(),
+			block("tcpSocket", "A port that must accept.", tcpSocketObject(), func(h *Handler) **TCPSocket { return &h.TCPSocket }).asKube(),
 			block("sleep", "A pause.", &object[Sleep]{name: "sleep", doc: "A pause.", fields: []field[Sleep]{
 				key("seconds", "Seconds.", seconds(0), func(s *Sleep) *time.Duration { return &s.Duration }).require(),
 			}}, func(h *Handler) **Sleep { return &h.Sleep }).asKube(),
 		},
-		one: []string{"exec", "httpGet", "sleep"},
+		one: []string{"exec", "httpGet", "tcpSocket", "sleep"},
 	}
-	return &object[Lifecycle]{name: "lifecycle", doc: "Hooks.", fields: []field[Lifecycle]{
-		block("postStart", "Runs right after the start.", handler, func(l *Lifecycle) **Handler { return &l.PostStart }).asKube(),
-		block("preStop", "Runs before the stop signal, within stopTimeout.", handler, func(l *Lifecycle) **Handler { return &l.PreStop }).asKube(),
+	return &object[lifecycle]{name: "lifecycle", doc: "Hooks.", fields: []field[lifecycle]{
+		key("stopSignal", "The same as stopSignal of the process.", signal(), func(l *lifecycle) *sig { return &l.stopSignal }).asKube(),
+		block("postStart", "Runs right after the start.", handler, func(l *lifecycle) **Handler { return &l.PostStart }).asKube(),
+		block("preStop", "Runs before the stop signal, within stopTimeout.", handler, func(l *lifecycle) **Handler { return &l.PreStop }).asKube(),
 	}}
 }
 

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -108,16 +107,8 @@ func dump(c *Config) string {
 }
 
 func dumpValue(b *strings.Builder, path string, v reflect.Value) {
-	switch x := v.Interface().(type) {
-	case time.Duration:
-		if x != 0 {
-			fmt.Fprintf(b, "  %s: %v\n", path, x)
-		}
-		return
-	case syscall.Signal:
-		if x != 0 {
-			fmt.Fprintf(b, "  %s: %s\n", path, SignalName(x))
-		}
+	if s, ok := v.Interface().(syscall.Signal); ok && s != 0 {
+		fmt.Fprintf(b, "  %s: %s\n", path, SignalName(s))
 		return
 	}
 	switch v.Kind() {
@@ -134,18 +125,19 @@ func dumpValue(b *strings.Builder, path string, v reflect.Value) {
 		}
 	case reflect.Slice:
 		for i := range v.Len() {
+			element := fmt.Sprintf("%s[%d]", path, i)
 			if v.Index(i).Kind() == reflect.Struct {
-				dumpValue(b, fmt.Sprintf("%s[%d]", path, i), v.Index(i))
-			} else {
-				fmt.Fprintf(b, "  %s[%d]: %v\n", path, i, v.Index(i))
+				dumpValue(b, element, v.Index(i))
+				continue
 			}
+			fmt.Fprintf(b, "  %s: %v\n", element, v.Index(i))
+		}
+	case reflect.String:
+		if v.Len() > 0 {
+			fmt.Fprintf(b, "  %s: %q\n", path, v)
 		}
 	default:
-		if !v.IsZero() && !(v.Kind() == reflect.Map && v.Len() == 0) {
-			if v.Kind() == reflect.String {
-				fmt.Fprintf(b, "  %s: %q\n", path, v)
-				return
-			}
+		if !v.IsZero() {
 			fmt.Fprintf(b, "  %s: %v\n", path, v)
 		}
 	}

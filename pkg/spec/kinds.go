@@ -76,7 +76,7 @@ func list[T any](k kind[T]) kind[[]T] {
 		rows = func(prefix string) []row { return k.rows(strings.TrimSuffix(prefix, ".") + "[].") }
 	}
 	return kind[[]T]{
-		name: "list of " + k.name + "s", rows: rows,
+		name: "list of " + strings.ReplaceAll(k.name+"s", "ys", "ies"), rows: rows,
 		form: func(defs map[string]form) form { return form{"type": "array", "items": k.form(defs)} },
 		read: func(d *decoder, a *at) ([]T, bool) {
 			elements, ok := d.elements(a, "a list")

@@ -169,6 +169,15 @@ func sortVars(vars []EnvVar, less func(a, b EnvVar) bool) {
 	}
 }
 
+// fill adds what is not there yet.
+func fill(m, from map[string]any) {
+	for k, v := range from {
+		if _, ok := m[k]; !ok {
+			m[k] = v
+		}
+	}
+}
+
 // jsonTree makes what encoding/json writes as the same values.
 func jsonTree(n *yaml.Node) any {
 	switch n.Kind {
@@ -193,18 +202,10 @@ func jsonTree(n *yaml.Node) any {
 				list = []any{v}
 			}
 			for _, from := range list {
-				for k, x := range from.(map[string]any) {
-					if _, ok := merged[k]; !ok {
-						merged[k] = x
-					}
-				}
+				fill(merged, from.(map[string]any))
 			}
 		}
-		for k, v := range merged {
-			if _, ok := m[k]; !ok {
-				m[k] = v
-			}
-		}
+		fill(m, merged)
 		return m
 	}
 	if n.Tag == "!!null" {

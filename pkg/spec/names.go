@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"errors"
 	"net/url"
 	"strconv"
 	"strings"
@@ -115,13 +116,13 @@ func webURL() kind[string] {
 		u, err := url.Parse(s)
 		switch {
 		case err != nil:
-			d.errorf(a, `write "http://127.0.0.1:8080/path"`, "is not a URL: %s", urlFault(err))
+			d.errorf(a, `write "http://127.0.0.1:8080/path"`, "is not a URL: %s", urlFault(s, err))
 		case !strings.Contains(s, "://"):
-			d.errorf(a, "did you mean "+quote("http://"+s)+"?", "%s has no scheme", quote(s))
+			d.errorf(a, "did you mean "+quote("http://"+hideUser(s))+"?", "%s has no scheme", quote(hideUser(s)))
 		case u.Scheme != "http" && u.Scheme != "https":
-			d.errorf(a, "", "%s wants http:// or https://", quote(u.Redacted()))
+			d.errorf(a, "", "%s wants http:// or https://", quote(hideUser(s)))
 		case u.Hostname() == "":
-			d.errorf(a, `write "http://127.0.0.1:8080/path"`, "%s has no host", quote(u.Redacted()))
+			d.errorf(a, `write "http://127.0.0.1:8080/path"`, "%s has no host", quote(hideUser(s)))
 		case u.Port() != "" && !goodPort(u.Port()):
 			d.errorf(a, "", "port %s wants a number from 1 to 65535", quote(u.Port()))
 		default:
@@ -131,16 +132,30 @@ func webURL() kind[string] {
 	}}
 }
 
-// urlFault is what url.Parse says, without the URL: it may hold a password.
-func urlFault(err error) string {
-	fault := err.Error()
-	if e, ok := err.(*url.Error); ok { //nolint:errorlint // url.Parse documents that it returns a *url.Error
-		fault = e.Err.Error()
-	}
-	if strings.Contains(fault, "userinfo") {
+// urlFault is what url.Parse says, without what may be a password.
+func urlFault(s string, err error) string {
+	var e *url.Error
+	if strings.Contains(s, "@") || !errors.As(err, &e) {
 		return "the user and password have a character that must be %-encoded"
 	}
-	return fault
+	return e.Err.Error()
+}
+
+// hideUser returns a URL or socket without what may be a secret in it.
+func hideUser(s string) string {
+	s, query, _ := strings.Cut(s, "?")
+	if query != "" {
+		s += "?…"
+	}
+	i := strings.LastIndexByte(s, '@')
+	if i < 0 {
+		return s
+	}
+	scheme, _, found := strings.Cut(s[:i], "://")
+	if !found {
+		return "…" + s[i:]
+	}
+	return scheme + "://…" + s[i:]
 }
 
 func goodPort(s string) bool {
@@ -161,7 +176,7 @@ func socket() kind[string] {
 		case i < 0 && goodPort(s):
 			d.errorf(a, "did you mean "+quote("127.0.0.1:"+s)+"?", "%s wants host:port", quote(s))
 		case strings.Contains(s, "://"):
-			d.errorf(a, "write host:port without a scheme", "%s is a URL", quote(s))
+			d.errorf(a, "write host:port without a scheme", "%s is a URL", quote(hideUser(s)))
 		case i < 0 || strings.HasSuffix(s, "]"):
 			d.errorf(a, "write "+quote(s+":8080"), "%s has no port", quote(s))
 		case strings.Contains(host, ":") && (host[0] != '[' || !strings.HasSuffix(host, "]")):

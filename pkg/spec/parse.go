@@ -22,13 +22,7 @@ func parse(name string, files []source, o Options) (*Config, error) {
 	if len(d.errs) == 0 && len(d.entries) == 0 {
 		d.warnings = append(d.warnings, &Error{File: name, Msg: "no processes", Hint: "the config is empty: write a list of processes"})
 	}
-	c := &Config{}
-	if len(d.errs) == 0 {
-		c.Processes = d.expand()
-	} else {
-		d.checkNames()
-	}
-	c.Warnings = d.warnings.sorted()
+	c := &Config{Processes: d.expand(), Warnings: d.warnings.sorted()}
 	if len(d.errs) == 0 {
 		return c, nil
 	}
@@ -41,20 +35,18 @@ func parse(name string, files []source, o Options) (*Config, error) {
 
 // readAll reads all files into d.entries.
 func (d *decoder) readAll(files []source, top *object[entry]) (err error) {
-	file := ""
 	defer func() {
 		if r := recover(); r != nil {
 			if r != any(errBudget) {
 				panic(r)
 			}
-			err = Errors{{File: file, Msg: errBudget.Error(), Hint: "write the values out, or use replicas"}}
+			err = Errors{d.problem(d.stuck, "write the values out, or use replicas", errBudget.Error())}
 		}
 	}()
 	for _, f := range files {
-		file = f.name
 		docs, bad := documents(f.name, f.data)
 		if bad != nil {
-			d.errs = append(d.errs, bad)
+			d.errs, d.unsure = append(d.errs, bad), true
 			continue
 		}
 		for _, doc := range docs {
@@ -163,6 +155,7 @@ func (d *decoder) entry(a *at, top *object[entry]) {
 	e.at, e.Source = a, fmt.Sprintf("%s:%d:%d", a.file, a.node.Line, a.node.Column)
 	d.readPorts(rawMember(a.node, "ports"))
 	if !top.read(d, a, e) {
+		d.unsure = true
 		return
 	}
 	e.finishReadiness()

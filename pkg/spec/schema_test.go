@@ -262,21 +262,11 @@ func hasType(want, v any) bool {
 }
 
 func validateMore(defs, s map[string]any, keyword string, arg, v any, path string, faults *[]string) bool {
-	text, isText := v.(string)
-	num, isNum := v.(float64)
 	list, isList := v.([]any)
 	object, isObject := v.(map[string]any)
 	switch keyword {
-	case "pattern":
-		return !isText || regexp.MustCompile(arg.(string)).MatchString(text)
-	case "minLength":
-		return !isText || float64(utf8.RuneCountInString(text)) >= arg.(float64)
-	case "maxLength":
-		return !isText || float64(utf8.RuneCountInString(text)) <= arg.(float64)
-	case "minimum":
-		return !isNum || num >= arg.(float64)
-	case "maximum":
-		return !isNum || num <= arg.(float64)
+	case "pattern", "minLength", "maxLength", "minimum", "maximum":
+		return validateScalar(keyword, arg, v)
 	case "minItems":
 		return !isList || float64(len(list)) >= arg.(float64)
 	case "items":
@@ -304,6 +294,22 @@ func validateMore(defs, s map[string]any, keyword string, arg, v any, path strin
 		return additional(defs, s, arg, object, path, faults)
 	}
 	return false
+}
+
+func validateScalar(keyword string, arg, v any) bool {
+	text, isText := v.(string)
+	num, isNum := v.(float64)
+	switch keyword {
+	case "pattern":
+		return !isText || regexp.MustCompile(arg.(string)).MatchString(text)
+	case "minLength":
+		return !isText || float64(utf8.RuneCountInString(text)) >= arg.(float64)
+	case "maxLength":
+		return !isText || float64(utf8.RuneCountInString(text)) <= arg.(float64)
+	case "minimum":
+		return !isNum || num >= arg.(float64)
+	}
+	return !isNum || num <= arg.(float64)
 }
 
 func additional(defs, s map[string]any, arg any, object map[string]any, path string, faults *[]string) bool {

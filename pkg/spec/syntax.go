@@ -104,6 +104,7 @@ func yamlError(file string, data []byte, err error) *Error {
 		}
 	}
 	if name := regexp.MustCompile(yamlAnchor).FindStringSubmatch(m[2]); name != nil {
+		e.Msg = "is not YAML: unknown anchor" // its name may be a password that starts with *
 		e.Line, e.Column = position(data, max(bytes.Index(data, []byte("*"+name[1])), 0))
 		return e
 	}
@@ -145,7 +146,7 @@ func yamlHint(msg string) string {
 		"could not find expected ':'":                 "write \"key: value\", with a space after the colon",
 		"found unexpected end of stream":              "a quote, brace or bracket is not closed",
 		"did not find expected ',' or":                "a brace or bracket is not closed, or a comma is missing",
-		"unknown anchor":                              "an alias needs an &anchor before it, in the same document",
+		"unknown anchor":                              "quote a value that starts with *; an alias needs its &anchor before it, in the same document",
 		"found character that cannot start":           "quote a value that starts with @, ` or %",
 		"block sequence entries are not allowed":      "put \"- \" on a line of its own, below its key",
 		"found unknown escape character":              "use single quotes where a backslash is meant as it is",
@@ -173,11 +174,11 @@ func jsonNode(data []byte) (*yaml.Node, error) {
 }
 
 type jsonReader struct {
-	data      []byte
-	dec       *json.Decoder
-	offset    int
-	line, bol int // lines before offset, and where the current one begins
-	runes     int // before offset in the current line
+	data   []byte
+	dec    *json.Decoder
+	offset int
+	line   int // lines before offset
+	runes  int // before offset in its line
 }
 
 // place returns a node at the next token.
