@@ -54,6 +54,16 @@ func (l *launch) find() (string, error) {
 
 // stat returns the mode of a file as the child will see it.
 func (l *launch) stat(path string) (os.FileMode, error) {
+	if l.cmd.Attr.Chroot == "" {
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(l.dir, path)
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			return 0, err
+		}
+		return info.Mode(), nil
+	}
 	f, err := l.open(path, unix.O_PATH)
 	if err != nil {
 		return 0, err

@@ -14,14 +14,14 @@ import (
 const (
 	outputGrace = 500 * time.Millisecond // from TERM to KILL for what a command left behind
 	outputDrain = 500 * time.Millisecond // for what is left in the pipe
-	outputKill  = time.Second            // for a killed command to be gone
+	outputKill  = 2 * time.Second        // for a killed command to be gone
 )
 
 // Output runs a command to its end and returns the last max bytes of what it
 // wrote to stdout and stderr; Stdout and Stderr of cmd are not used. When ctx ends
 // the whole group and everything that left it is killed, and the error wraps the
 // cause of ctx. What a command leaves running when it exits by itself is ended
-// too, gently. Output returns at most about two seconds after the exit or ctx,
+// too, gently. It returns soon after the exit or ctx, at the latest after some seconds,
 // also when something holds the pipe. An exit code is not an error.
 func (r *Reaper) Output(ctx context.Context, cmd *Command, max int) (Result, error) {
 	from, to, err := os.Pipe()

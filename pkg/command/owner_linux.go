@@ -39,9 +39,15 @@ func (b *book) close() *census {
 		for pid := range b.procs {
 			b.judge(pid)
 		}
+		strangers := make(map[int]bool) // sessions with members of unknown owner
 		for pid, v := range b.verdicts {
-			if v.relation == owned {
-				learnt = b.learn(b.procs[pid], v.owner) || learnt
+			if v.relation == unknown {
+				strangers[b.procs[pid].sid] = true
+			}
+		}
+		for pid, v := range b.verdicts {
+			if len(strangers) > 0 && v.relation == owned {
+				learnt = b.learn(b.procs[pid], v.owner, strangers) || learnt
 			}
 		}
 	}
@@ -124,25 +130,16 @@ func (b *book) cookie(pid int) uint64 {
 }
 
 // learn concludes from a process of a child that its session, unless it is ours,
-// and the ancestors it has below us are the child's too.
-func (b *book) learn(p *proc, c *Child) (more bool) {
-	if us := b.procs[b.self]; us != nil && p.sid != us.sid && p.sid != 0 && b.sessions[p.sid] == nil {
+// and the ancestors it has below us are the child's too. It says whether that
+// changes anything.
+func (b *book) learn(p *proc, c *Child, strangers map[int]bool) (more bool) {
+	if us := b.procs[b.self]; us != nil && p.sid != us.sid && strangers[p.sid] && b.sessions[p.sid] == nil {
 		b.sessions[p.sid] = c
-		more = b.strangers(p.sid)
+		more = true
 	}
 	for a := b.procs[p.ppid]; a != nil && b.verdicts[a.pid].relation == unknown && b.heirs[a.pid] == nil; a = b.procs[a.ppid] {
 		b.heirs[a.pid] = c
 		more = true
 	}
 	return more
-}
-
-// strangers says whether a session has members of unknown owner.
-func (b *book) strangers(sid int) bool {
-	for pid, v := range b.verdicts {
-		if v.relation == unknown && b.procs[pid].sid == sid {
-			return true
-		}
-	}
-	return false
 }

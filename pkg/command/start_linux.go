@@ -2,6 +2,7 @@ package command
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"runtime"
 	"syscall"
@@ -143,6 +144,10 @@ func streams(cmd *Command) (s stdio, err error) {
 	}
 	if s.stderr == nil {
 		s.stderr = s.null
+	}
+	if int(s.stdout.Fd()) < 0 || int(s.stderr.Fd()) < 0 {
+		s.close()
+		return s, &StartError{Step: "exec", Path: cmd.Path, Reason: ReasonOther, Err: fmt.Errorf("%w: its stdout or stderr is closed", syscall.EBADF)}
 	}
 	return s, nil
 }

@@ -17,7 +17,7 @@ import (
 
 const (
 	maxGrace = 2 * time.Second       // of Sweep, from TERM to KILL
-	killWait = time.Second           // for the dead to be gone after KILL
+	killWait = 5 * time.Second       // for the dead to be gone after KILL
 	minLook  = time.Millisecond      // between two looks, growing …
 	maxLook  = 50 * time.Millisecond // … to this
 )

@@ -162,6 +162,8 @@ func TestBook(t *testing.T) {
 		{name: "the child of one with the cookie", procs: []proc{{pid: 40, ppid: us, pgrp: 40, sid: 40}, {pid: 41, ppid: 40, pgrp: 41, sid: 41}}, cookies: map[int]uint64{40: 3}, owned: "40 41", below: 3},
 		{name: "the parent of one with the cookie", procs: []proc{{pid: 40, ppid: us, pgrp: 40, sid: 40}, {pid: 41, ppid: 40, pgrp: 41, sid: 41}}, cookies: map[int]uint64{41: 3}, owned: "40 41", below: 3},
 		{name: "one in the session of one with the cookie", procs: []proc{{pid: 40, ppid: us, pgrp: 40, sid: 40}, {pid: 41, ppid: us, pgrp: 41, sid: 40}}, cookies: map[int]uint64{40: 3}, owned: "40 41", below: 3},
+		{name: "unknown in a session that only a stranger is in", procs: []proc{{pid: 40, ppid: us, pgrp: 40, sid: 40}, {pid: 41, ppid: us, pgrp: 41, sid: 41}}, cookies: map[int]uint64{40: 3}, owned: "40", below: 3},
+		{name: "a chain of clues", procs: []proc{{pid: 40, ppid: us, pgrp: 40, sid: 40}, {pid: 41, ppid: us, pgrp: 41, sid: 40}, {pid: 42, ppid: 41, pgrp: 42, sid: 42}, {pid: 43, ppid: us, pgrp: 43, sid: 42}}, cookies: map[int]uint64{40: 3}, owned: "40 41 42 43", below: 5},
 		{name: "our own session proves nothing", procs: []proc{{pid: 40, ppid: us, pgrp: 40, sid: us}, {pid: 41, ppid: us, pgrp: 41, sid: us}}, cookies: map[int]uint64{40: 3}, owned: "40", below: 3},
 		{name: "below a living child, whatever it carries", procs: []proc{{pid: 40, ppid: living, pgrp: dead, sid: dead}}, cookies: map[int]uint64{40: 3}, below: 2},
 		{name: "not below us, whatever it carries", procs: []proc{{pid: 40, ppid: 1, pgrp: dead, sid: dead}}, cookies: map[int]uint64{40: 3}, below: 1},

@@ -23,7 +23,7 @@ type ids struct {
 
 // resolve returns the credentials that a asks for, nil if those are ours.
 func resolve(a *Attr) (*ids, error) {
-	if a.User == "" && a.Group == "" && a.UID == nil && a.GID == nil && len(a.Groups) == 0 {
+	if a.keepsIDs() {
 		return nil, nil
 	}
 	usr, grp := a.User, a.Group
@@ -42,8 +42,8 @@ func resolve(a *Attr) (*ids, error) {
 		return nil, &StartError{Step: "set user " + cmp.Or(usr, "(ours)") + " group " + cmp.Or(grp, "(its own)"), Reason: ReasonUser, Err: err}
 	}
 	id := &ids{UID: uint32(found.Uid), GID: uint32(found.Gid)}
-	if os.Geteuid() != 0 && found.Uid == os.Geteuid() && found.Gid == os.Getegid() && haveGroups(a.Groups) {
-		return nil, nil // we are that user and may not call setgroups
+	if weAre(found) && haveGroups(a.Groups) {
+		return nil, nil
 	}
 	for _, g := range found.Sgids {
 		id.Groups = append(id.Groups, uint32(g))
@@ -52,6 +52,16 @@ func resolve(a *Attr) (*ids, error) {
 	slices.Sort(id.Groups)
 	id.Groups = slices.Compact(id.Groups)
 	return id, nil
+}
+
+func (a *Attr) keepsIDs() bool {
+	return a.User == "" && a.Group == "" && a.UID == nil && a.GID == nil && len(a.Groups) == 0
+}
+
+// weAre says whether we are that user already and, not being root, cannot and
+// need not become it.
+func weAre(u *user.ExecUser) bool {
+	return os.Geteuid() != 0 && u.Uid == os.Geteuid() && u.Gid == os.Getegid()
 }
 
 // lookupUser reads the passwd and group files that the process will see. They may
