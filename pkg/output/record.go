@@ -25,7 +25,7 @@ func newLabel(cfg *StreamConfig, pid int) label {
 	b = append(b, " out="...)
 	b = appendValue(b, []byte(cfg.Out))
 	b = append(b, ` msg="`...)
-	l := label{format: cfg.Format, head: string(b), longest: len("partial")}
+	l := label{format: cfg.Format, head: string(b)}
 	b = append(b[:0], '"')
 	for _, key := range slices.Sorted(maps.Keys(cfg.Labels)) {
 		b = append(b, ' ')
@@ -204,21 +204,25 @@ func (l *label) classify(line []byte, fields []field) content {
 	c := content{msg: -1, level: -1, severity: Info}
 	for i := range fields {
 		f := &fields[i]
-		switch key := line[f.key:f.keyEnd]; string(key) {
+		key := line[f.key:f.keyEnd]
+		switch string(key) {
 		case "msg", "message":
 			if c.msg < 0 {
 				c.msg = i
 			}
+			f.ours = len(key) == len("msg")
 		case "level", "lvl", "severity", "levelname", "log.level":
 			if c.level < 0 {
 				if level, exact, ok := parseLevel(line[f.val:f.valEnd]); ok {
 					c.level, c.severity, c.exact = i, level, exact
 				}
 			}
+			f.ours = string(key) == "level"
+		case "time", "name", "pid", "out", "partial", "dropped":
+			f.ours = true
 		}
-		if key := line[f.key:f.keyEnd]; len(key) <= l.longest && !f.keyEscaped && l.taken(key) {
-			f.ours, f.verbatim = true, false
-		}
+		f.ours = !f.keyEscaped && (f.ours || l.labels(key))
+		f.verbatim = f.verbatim && !f.ours
 	}
 	return c
 }
@@ -232,13 +236,17 @@ func reserved(key []byte) bool {
 	return false
 }
 
-func (l *label) taken(key []byte) bool {
+// labels reports whether a key is that of a label.
+func (l *label) labels(key []byte) bool {
+	if len(key) > l.longest {
+		return false
+	}
 	for _, k := range l.keys {
 		if string(key) == k {
 			return true
 		}
 	}
-	return reserved(key)
+	return false
 }
 
 func (e *encoder) appendMsg(b, line []byte, f *field) []byte {
@@ -259,7 +267,7 @@ func (e *encoder) appendField(b []byte, l *label, line []byte, f *field) []byte 
 	if f.keyEscaped {
 		e.scratch = unescape(e.scratch[:0], key)
 		key = e.scratch
-		f.ours = l.taken(key)
+		f.ours = reserved(key) || l.labels(key)
 	}
 	if f.ours {
 		b = append(b, "child_"...)

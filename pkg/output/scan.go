@@ -133,11 +133,12 @@ func scanJSON(line []byte, fields []field) ([]field, bool) {
 	if len(line) < 2 || line[0] != '{' || line[len(line)-1] != '}' {
 		return fields, false
 	}
+	percent := bytes.IndexByte(line, '%') >= 0
 	for i := 1; ; i++ {
 		if len(fields) == maxFields {
 			return fields, false
 		}
-		fields = append(fields, field{})
+		fields = append(fields, field{keyPlain: !percent})
 		var ok bool
 		if i, ok = scanMember(line, i, &fields[len(fields)-1]); !ok {
 			return fields, false
@@ -163,7 +164,7 @@ func scanMember(line []byte, i int, f *field) (next int, ok bool) {
 		return i, false
 	}
 	f.key, f.keyEnd, f.keyEscaped = f.val, f.valEnd, f.kind == escapedValue
-	f.keyPlain = f.kind == bareValue && bytes.IndexByte(line[f.key:f.keyEnd], '%') < 0
+	f.keyPlain = f.keyPlain && f.kind == bareValue
 	if i = skipSpace(line, i); i == len(line) || line[i] != ':' {
 		return i, false
 	}
