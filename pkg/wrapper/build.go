@@ -180,7 +180,7 @@ func (k *checks) readiness(r *spec.Readiness) {
 		})
 	}
 	if c := r.HTTP; c != nil {
-		add("http", k.http(probe.HTTPConfig{URL: c.URL}), c.Timeout)
+		add("http", k.http(probe.HTTPConfig{URL: c.URL, BodyMustEnd: true}), c.Timeout)
 	}
 	if c := r.TCP; c != nil {
 		add("tcp", probe.TCP(c.Socket), c.Timeout)
@@ -189,6 +189,7 @@ func (k *checks) readiness(r *spec.Readiness) {
 		add("file", probe.File(k.path(c.Path)), c.Timeout)
 	}
 	if c := r.Env; c != nil {
+		k.s.keepEnv = true
 		add("env", probe.Env(k.s.lookup, c.Name, c.Value), 0)
 	}
 	if c := r.Exec; c != nil {
@@ -236,6 +237,7 @@ func (k *checks) http(c probe.HTTPConfig) probe.Probe {
 }
 
 func (k *checks) exec(e *spec.Exec) probe.Probe {
+	k.s.keepEnv = true
 	return probe.Exec(e.Command[0], func(ctx context.Context) (int, []byte, error) { return k.s.run(ctx, e, nil) })
 }
 
@@ -249,6 +251,7 @@ func (k *checks) path(path string) string {
 
 // postStart is the hook that runs once all checks are good.
 func (k *checks) postStart(h *spec.PostStart) process.Hook {
+	k.s.keepEnv = true
 	p := probe.Exec(h.Command.Command[0], func(ctx context.Context) (int, []byte, error) { return k.s.run(ctx, h.Command, h.Envs) })
 	return func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeoutCause(ctx, h.Deadline, errDeadline)

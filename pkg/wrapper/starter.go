@@ -31,7 +31,8 @@ type starter struct {
 	attr    command.Attr
 	environ []string // the wrapper's
 
-	env atomic.Pointer[[]string] // of the present incarnation
+	keepEnv bool                     // probes or hooks need it
+	env     atomic.Pointer[[]string] // of the present incarnation
 }
 
 // stream is where one stream of all incarnations goes.
@@ -46,7 +47,9 @@ func (s *starter) Start() (process.Child, error) {
 	if err != nil {
 		return nil, &startError{err}
 	}
-	s.env.Store(&env)
+	if s.keepEnv {
+		s.env.Store(&env)
+	}
 	cmd := s.command(s.p.Exec.Argv(env), env)
 	var c child
 	for i := range s.streams {
