@@ -113,3 +113,27 @@ func BenchmarkThousand(b *testing.B) {
 	b.ReportMetric(float64(ours)/float64(b.N)/n, "our-ns/start")
 	b.ReportMetric(float64(ours)/float64(bare), "ours/bare")
 }
+
+// BenchmarkLook and BenchmarkPass are what a sweep costs at 1,000 children, once
+// for all who sweep at that moment.
+func BenchmarkLook(b *testing.B) {
+	r := running(b)
+	sleepers(b, r)
+	for b.Loop() {
+		r.lookAtChildren()
+	}
+}
+
+func BenchmarkPass(b *testing.B) {
+	r := running(b)
+	sleepers(b, r)
+	for b.Loop() {
+		r.takeCensus()
+	}
+}
+
+func sleepers(b *testing.B, r *Reaper) {
+	for range 1000 {
+		start(b, r, &Command{Name: "sleep", Path: "/bin/sleep", Args: []string{"1000"}})
+	}
+}

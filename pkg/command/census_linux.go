@@ -55,7 +55,9 @@ func (r *Reaper) takeCensus() *census {
 	}
 	for c := range r.sweeping {
 		b.bySeq[c.seq] = c
-		if c.group {
+		// A number is not given out again while a group or session has it, so if a
+		// process has it now, nothing is left of the child's.
+		if c.group && b.procs[c.pid] == nil {
 			b.byPID[c.pid] = c
 		}
 	}
@@ -80,9 +82,10 @@ func readProcs() map[int]*proc {
 		return nil
 	}
 	procs := make(map[int]*proc, len(names))
+	buf := make([]byte, maxStat)
 	for _, name := range names {
 		if pid, err := strconv.Atoi(name); err == nil {
-			if p, ok := readProc(pid); ok {
+			if p, ok := readProcInto(pid, buf); ok {
 				procs[pid] = &p
 			}
 		}
@@ -109,14 +112,15 @@ func readProcs() map[int]*proc {
 	return procs
 }
 
-// readProc reads one process, without allocating more than its path.
-func readProc(pid int) (p proc, ok bool) {
-	var buf [maxStat]byte
+func readProc(pid int) (proc, bool) { return readProcInto(pid, make([]byte, maxStat)) }
+
+// readProcInto reads one process; buf is scratch.
+func readProcInto(pid int, buf []byte) (p proc, ok bool) {
 	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return p, false
 	}
-	n, err := unix.Read(fd, buf[:])
+	n, err := unix.Read(fd, buf)
 	unix.Close(fd)
 	if err != nil {
 		return p, false

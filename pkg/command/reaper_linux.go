@@ -76,6 +76,10 @@ func closeOnExec() error {
 	if unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) == nil {
 		return nil
 	}
+	return closeOnExecEach() // before Linux 5.11, or where a filter forbids it
+}
+
+func closeOnExecEach() error {
 	names, err := readDirNames("/proc/self/fd")
 	if err != nil {
 		return err

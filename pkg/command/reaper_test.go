@@ -187,6 +187,22 @@ func TestChildSeesThreeDescriptors(t *testing.T) {
 	}
 }
 
+func TestDescriptorsAreMarkedOnOldKernelsToo(t *testing.T) {
+	inherited, err := unix.Dup(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(inherited)
+	if err := closeOnExecEach(); err != nil {
+		t.Fatal(err)
+	}
+	for fd, want := range map[int]int{1: 0, inherited: unix.FD_CLOEXEC} {
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags != want {
+			t.Errorf("descriptor %d has flags %d, %v", fd, flags, err)
+		}
+	}
+}
+
 func TestSignalsReachTheGroupAndNobodyElse(t *testing.T) {
 	r := running(t)
 	c := start(t, r, sh("sleep 1000 & sleep 1000 & wait"))
