@@ -27,6 +27,7 @@ type options struct {
 	env       []string // K=V, over the test's own environment
 	namespace bool     // as PID 1 of a pid namespace
 	stdin     io.Reader
+	stdout    *os.File // given to it as it is, instead of the transcript
 }
 
 // wrapper is a running process-wrapper.
@@ -66,6 +67,9 @@ func start(t *testing.T, o options) *wrapper {
 	w.cmd = exec.Command(argv[0], argv[1:]...)
 	w.cmd.Env = environment(append([]string{"HEALTH_SOCKET=127.0.0.1:0"}, o.env...)...)
 	w.cmd.Stdin, w.cmd.Stdout, w.cmd.Stderr = o.stdin, w.stdout, w.stderr
+	if o.stdout != nil {
+		w.cmd.Stdout = o.stdout
+	}
 	w.cmd.WaitDelay = patience // a grandchild may hold our pipes
 	if err := w.cmd.Start(); err != nil {
 		t.Fatal(err)
