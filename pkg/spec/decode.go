@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"gopkg.in/yaml.v3"
 )
@@ -45,6 +46,9 @@ func (a *at) path() string {
 	step, value, _ := strings.Cut(a.step, "=")
 	if value != "" {
 		step += "=…" // {PASSWORD=hunter2} is a key
+	}
+	if len(step) > maxName || strings.ContainsFunc(step, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		step = quote(step)
 	}
 	return strings.TrimPrefix(up+"."+step, ".")
 }

@@ -101,10 +101,7 @@ func (e *entry) processes() []*Process {
 	e.DependsOn = nil
 	out := make([]*Process, len(names))
 	for i, name := range names {
-		p := &e.Process
-		if i < len(names)-1 {
-			p = clone(p)
-		}
+		p := clone(&e.Process) // also of the last: e holds the whole file
 		p.Name, p.Base, p.Replica, p.DependsOn = name, base, i, slices.Clone(deps)
 		if l := p.Readiness.Lock; l != nil && l.Key == "" {
 			l.Key = name
