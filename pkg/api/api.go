@@ -20,8 +20,10 @@
 //
 // # The JSON of /v1/processes
 //
-// All keys are always there; next is when it will be started again; null is "not known", "not yet" or "does not
-// apply". Times are RFC 3339. Keys may be added, never changed.
+// All keys are always there; null is "not known", "not yet" or "does not
+// apply". next is when the process will be started again; usage is of its whole
+// tree, CPU time over all incarnations. Times are RFC 3339. Keys may be added,
+// never changed.
 //
 //	{"ready": false, "alive": true,
 //	 "pod": {"draining": false, "preempted": false, "reason": "", "deadline": null},
@@ -32,7 +34,7 @@
 //	   "probes": [{"name": "readiness", "result": "failure", "error": "connection refused",
 //	               "time": "…", "durationSeconds": 0.002, "failures": 2}],
 //	   "usage": {"time": "…", "cpuSeconds": 12.5, "cpuPercent": 3.1, "memoryBytes": 1048576,
-//	             "processes": 2, "threads": 7, "openFds": 12}}]}
+//	             "processes": 2, "threads": 7, "openFds": 12, "maxOpenFds": 1024}}]}
 //
 // phase is one of waiting, standby, starting, running, ready, stopping,
 // backoff, completed, failed, stopped, skipped; cpuPercent of one core. Nothing
@@ -64,6 +66,7 @@ type Usage struct {
 	Processes  int
 	Threads    int
 	FDs        int
+	MaxFDs     int // soft limit of the main process, 0 where not known or none
 }
 
 // Config is what a handler has beside the board. All of it may be zero.

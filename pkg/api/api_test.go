@@ -123,7 +123,7 @@ func TestProcessesJSON(t *testing.T) {
 	h := Handler(zoo(), Config{Usage: func(name string) (Usage, bool) {
 		return Usage{
 			Time: time.Date(2026, 1, 2, 3, 4, 6, 0, time.UTC), CPU: 1500 * time.Millisecond, CPUPercent: 12.5,
-			Memory: 4096, Processes: 2, Threads: 3, FDs: 4,
+			Memory: 4096, Processes: 2, Threads: 3, FDs: 4, MaxFDs: 1024,
 		}, name == "web"
 	}})
 	code, body := get(t, h, "/v1/processes")
@@ -138,7 +138,7 @@ func TestProcessesJSON(t *testing.T) {
 	   "since": "2026-01-02T03:04:06Z", "started": "2026-01-02T03:04:05Z", "ended": "2026-01-02T03:04:04Z",
 	   "next": null, "exitCode": 0, "cause": null, "reason": "completed", "detail": "", "probes": [],
 	   "usage": {"time": "2026-01-02T03:04:06Z", "cpuSeconds": 1.5, "cpuPercent": 12.5, "memoryBytes": 4096,
-	             "processes": 2, "threads": 3, "openFds": 4}},
+	             "processes": 2, "threads": 3, "openFds": 4, "maxOpenFds": 1024}},
 	  {"name": "job", "phase": "completed", "ready": true, "pid": null, "restarts": 0,
 	   "since": "2026-01-02T03:04:05Z", "started": "2026-01-02T03:04:05Z", "ended": "2026-01-02T03:04:05Z",
 	   "next": null, "exitCode": 0, "cause": null, "reason": "completed", "detail": "", "probes": [], "usage": null},
@@ -202,5 +202,39 @@ func BenchmarkProcessesOf1000(b *testing.B) {
 	r := httptest.NewRequest(http.MethodGet, "/v1/processes", nil)
 	for b.Loop() {
 		h.ServeHTTP(httptest.NewRecorder(), r)
+	}
+}
+
+func TestUsageIsOfThisIncarnation(t *testing.T) {
+	t.Parallel()
+	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	cases := []struct {
+		name  string
+		state status.State
+		want  any
+	}{
+		{"measured before this one was started", status.State{PID: 7, Started: start.Add(time.Second)}, nil},
+		{"gone: what it used stays used", status.State{Started: start}, map[string]any{
+			"time": "2026-01-02T03:04:05Z", "cpuSeconds": 2.0, "cpuPercent": 0.0, "memoryBytes": 0.0,
+			"processes": 0.0, "threads": 0.0, "openFds": 0.0, "maxOpenFds": nil,
+		}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			board := status.NewBoard()
+			c.state.Name = "x"
+			board.Put(c.state)
+			_, body := get(t, Handler(board, Config{Usage: func(string) (Usage, bool) {
+				return Usage{Time: start, CPU: 2 * time.Second, CPUPercent: 5, Memory: 4096, Processes: 1, Threads: 1, FDs: 3, MaxFDs: 9}, true
+			}}), "/v1/processes/x")
+			var got map[string]any
+			if err := json.Unmarshal([]byte(body), &got); err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(c.want, got["usage"]); d != "" {
+				t.Error(d)
+			}
+		})
 	}
 }

@@ -143,9 +143,11 @@ func TestBodiesSayWhatIsWrong(t *testing.T) {
 func TestBodyIsBounded(t *testing.T) {
 	t.Parallel()
 	board := status.NewBoard()
-	for i := range 1000 {
-		board.Put(status.State{Name: fmt.Sprint("p", i), Phase: status.Failed, Cause: errors.New(strings.Repeat("x", 1<<16))})
+	states := make([]status.State, 1000)
+	for i := range states {
+		states[i] = status.State{Name: fmt.Sprint("p", i), Phase: status.Failed, Cause: errors.New(strings.Repeat("x", 1<<16))}
 	}
+	board.Declare(states...)
 	_, body := get(t, Handler(board, Config{}), "/readiness")
 	if n := strings.Count(body, "\n"); n != maxLines+1 || len(body) > maxLines*(maxError+100) {
 		t.Errorf("%d lines, %d bytes", n, len(body))

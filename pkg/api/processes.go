@@ -59,6 +59,7 @@ type usageJSON struct {
 	Processes  int        `json:"processes"`
 	Threads    int        `json:"threads"`
 	FDs        int        `json:"openFds"`
+	MaxFDs     *int       `json:"maxOpenFds"`
 }
 
 func (h *handler) processes(w http.ResponseWriter, _ *http.Request) {
@@ -122,13 +123,28 @@ func (h *handler) describe(st status.State) processJSON {
 			Failures: c.Failures,
 		})
 	}
-	if h.Usage == nil {
-		return p
-	}
-	if u, ok := h.Usage(st.Name); ok {
-		p.Usage = &usageJSON{known(u.Time), u.CPU.Seconds(), u.CPUPercent, u.Memory, u.Processes, u.Threads, u.FDs}
-	}
+	p.Usage = h.usage(st)
 	return p
+}
+
+// usage returns what the process uses now: nothing of an incarnation before
+// this one, and of one that is gone only its CPU time.
+func (h *handler) usage(st status.State) *usageJSON {
+	if h.Usage == nil {
+		return nil
+	}
+	u, ok := h.Usage(st.Name)
+	switch {
+	case !ok, st.PID > 0 && u.Time.Before(st.Started):
+		return nil
+	case st.PID == 0:
+		u = Usage{Time: u.Time, CPU: u.CPU}
+	}
+	out := &usageJSON{known(u.Time), u.CPU.Seconds(), u.CPUPercent, u.Memory, u.Processes, u.Threads, u.FDs, nil}
+	if u.MaxFDs > 0 {
+		out.MaxFDs = &u.MaxFDs
+	}
+	return out
 }
 
 // known returns nil for the zero time.
