@@ -4,25 +4,20 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"net/http"
 	"runtime"
 	"slices"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/process-wrapper/process-wrapper/pkg/status"
 )
 
-// maxScrapes may be in flight at a time; more are told to come back.
-const maxScrapes = 4
-
 // LogCount is how many lines of one kind a stream of a process had.
 type LogCount struct {
-	Process string
+	Process string // empty for our own lines
 	Stream  string // stdout or stderr
 	Level   string // of lines that were passed on; empty for dropped ones
 	Reason  string // why lines were dropped; empty for others
@@ -53,15 +48,6 @@ func (m *Metrics) Register(reg prometheus.Registerer, src Sources) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// Handler serves what a gatherer has. A part that cannot be gathered does not
-// take the rest with it.
-func Handler(g prometheus.Gatherer) http.Handler {
-	return promhttp.HandlerFor(g, promhttp.HandlerOpts{
-		ErrorHandling:       promhttp.ContinueOnError,
-		MaxRequestsInFlight: maxScrapes,
-	})
 }
 
 type desc struct {
@@ -157,7 +143,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	if c.src.Logs != nil {
 		for l := range c.src.Logs {
-			if _, known := snap.Get(l.Process); known {
+			if _, known := snap.Get(l.Process); known || l.Process == "" {
 				out.log(c.m.record(l.Process), l)
 			}
 		}

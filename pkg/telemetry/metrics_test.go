@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/process-wrapper/process-wrapper/pkg/status"
@@ -63,6 +64,7 @@ func life(t testing.TB) *prometheus.Registry {
 				{Process: "web", Stream: "stdout", Level: "warn"},
 				{Process: "web", Stream: "stderr", Level: "error", Lines: 1},
 				{Process: "web", Stream: "stdout", Reason: "rate"},
+				{Stream: "stderr", Level: "warn", Lines: 7},
 				{Process: "gone", Stream: "stdout", Level: "info", Lines: 1},
 			} {
 				if !yield(l) {
@@ -92,6 +94,7 @@ process_wrapper_log_dropped_lines_total{process_name="web",reason="rate",stream=
 # TYPE process_wrapper_log_lines_total counter
 process_wrapper_log_lines_total{level="error",process_name="web",stream="stderr"} 1
 process_wrapper_log_lines_total{level="info",process_name="web",stream="stdout"} 5
+process_wrapper_log_lines_total{level="warn",process_name="",stream="stderr"} 7
 # HELP process_wrapper_probe_duration_seconds How long checks of a probe took.
 # TYPE process_wrapper_probe_duration_seconds histogram
 process_wrapper_probe_duration_seconds_bucket{probe="http",process_name="web",le="0.001"} 1
@@ -224,7 +227,7 @@ func TestNameThatIsNoTextDoesNotBreakTheScrape(t *testing.T) {
 	if err := m.Register(reg, Sources{Board: board}); err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewServer(Handler(reg))
+	srv := httptest.NewServer(promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	defer srv.Close()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, srv.URL, nil)
 	if err != nil {
@@ -285,7 +288,7 @@ func BenchmarkScrapeOf1000(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	h := Handler(reg)
+	h := promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
 	r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
 	var size int
 	for b.Loop() {
