@@ -92,7 +92,6 @@ func (e *entry) checkIdentity(d *decoder, a *at) {
 		if c.groups != nil {
 			who.Groups = numbers(c.groups)
 		}
-		who.KeepGroups = c.noSetGroups
 	}
 	who.RunAsNonRoot = e.security.runAsNonRoot
 	if who.RunAsNonRoot && (who.User == "0" || who.User == "root") {
@@ -121,7 +120,6 @@ func numbers(ns []int) []int64 {
 func (e *entry) checkCaps(d *decoder, a *at) {
 	s := e.sysProcAttr
 	e.Sys.Chroot, e.Sys.Setsid, e.Sys.Pdeathsig, e.Sys.AmbientCaps = s.chroot, s.setsid, s.pdeathsig, s.ambientcaps
-	e.Sys.Cloneflags, e.Sys.Unshare = uint64(s.cloneflags), uint64(s.unshare)
 	e.Sys.AddCaps, e.Sys.DropCaps = e.security.caps.add, e.security.caps.drop
 	e.Sys.NoNewPrivs = e.noNewPrivs
 	esc := e.security.escalation

@@ -11,7 +11,7 @@ import (
 
 // maxAliased bounds the values that are reached through aliases, in all files
 // of one load together.
-const maxAliased = 1_000_000
+const maxAliased = 200_000
 
 // at is a place in a config: a value, and how one gets there.
 type at struct {

@@ -69,7 +69,7 @@ func (es Errors) sorted() Errors {
 }
 
 // errBudget ends a load whose aliases multiply beyond reason.
-var errBudget = errors.New("aliases expand to more than a million values")
+var errBudget = errors.New("aliases expand to more than 200,000 values")
 
 // quote shows a value in an error: short, on one line.
 func quote(s string) string {

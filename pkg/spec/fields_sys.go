@@ -12,14 +12,11 @@ type sysProcAttr struct {
 	setpgid     bool
 	pdeathsig   sig
 	ambientcaps []Cap
-	cloneflags  int
-	unshare     int
 }
 
 type credential struct {
-	uid, gid    *int
-	groups      []int
-	noSetGroups bool
+	uid, gid *int
+	groups   []int
 }
 
 func sysProcAttrObject() *object[sysProcAttr] {
@@ -28,7 +25,7 @@ func sysProcAttrObject() *object[sysProcAttr] {
 		key("uid", "User id.", optional(id), func(c *credential) **int { return &c.uid }).require(),
 		key("gid", "Group id; the user's by default.", optional(id), func(c *credential) **int { return &c.gid }),
 		key("groups", "Supplementary groups; none by default.", list(id), func(c *credential) *[]int { return &c.groups }),
-		keyOr("noSetGroups", "Leave the supplementary groups as they are.", boolean(), false, func(c *credential) *bool { return &c.noSetGroups }),
+		refused[credential]("noSetGroups", "the supplementary groups are always set"),
 	}}
 	o := &object[sysProcAttr]{
 		name: "sysProcAttr", doc: "Attributes of the process.",
@@ -39,14 +36,15 @@ func sysProcAttrObject() *object[sysProcAttr] {
 			keyOr("setpgid", "A process group of its own: every process has one.", boolean(), true, func(s *sysProcAttr) *bool { return &s.setpgid }),
 			key("pdeathsig", "Signal that it gets when the wrapper dies.", signal(), func(s *sysProcAttr) *sig { return &s.pdeathsig }),
 			key("ambientcaps", "Capabilities to keep without root: names or numbers.", capabilities(false), func(s *sysProcAttr) *[]Cap { return &s.ambientcaps }),
-			key("cloneflags", "Flags of clone(2): namespaces.", integer(0, math.MaxInt64), func(s *sysProcAttr) *int { return &s.cloneflags }),
-			key("unshareflags", "Flags of unshare(2).", integer(0, math.MaxInt64), func(s *sysProcAttr) *int { return &s.unshare }),
 		},
 		check: func(d *decoder, a *at, s *sysProcAttr) {
 			if !s.setpgid {
 				d.errorf(a.first("setpgid"), "take it out", "every process has a group of its own, so that its children can be stopped")
 			}
 		},
+	}
+	for _, name := range []string{"cloneflags", "unshareflags"} {
+		o.fields = append(o.fields, refused[sysProcAttr](name, "in namespaces of their own the wrapper would not see its children"))
 	}
 	for _, name := range []string{"ptrace", "setctty", "noctty", "ctty", "foreground", "pgid", "pidfd", "usecgroupfd", "cgroupfd", "uidmappings", "gidmappings", "gidmappingsenablesetgroups"} {
 		o.fields = append(o.fields, refused[sysProcAttr](name, "stdin is /dev/null, and the wrapper owns groups, terminals and descriptors"))

@@ -158,7 +158,6 @@ type Identity struct {
 	User         string  // name or number; "": the wrapper's
 	Group        string  // name or number; "": the user's, or the wrapper's
 	Groups       []int64 // supplementary; nil: the user's where User is a name, else none
-	KeepGroups   bool    // leave the supplementary groups as they are
 	RunAsNonRoot bool    // refuse to start as uid 0
 }
 
@@ -167,8 +166,6 @@ type Sys struct {
 	Chroot      string
 	Setsid      bool // a session of its own; a process group it has always
 	Pdeathsig   syscall.Signal
-	Cloneflags  uint64
-	Unshare     uint64
 	AmbientCaps []Cap
 	AddCaps     []Cap
 	DropCaps    []Cap

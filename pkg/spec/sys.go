@@ -72,16 +72,13 @@ func capabilities(all bool) kind[[]Cap] {
 // Rlimit is a resource limit. A limit of Unlimited is none.
 type Rlimit struct {
 	Name       string // NOFILE
-	Resource   int    // its number on Linux
 	Soft, Hard uint64
 }
 
 // Unlimited is RLIM_INFINITY.
 const Unlimited = uint64(math.MaxUint64)
 
-// rlimitNames are the limits in the order of their numbers on Linux (all
-// architectures that Go knows but MIPS and SPARC, which the schema's reader
-// will not miss: there the numbers 5 to 9 differ).
+// rlimitNames are the limits of Linux.
 const rlimitNames = "CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO RTTIME"
 
 // rlimits is a map of names, as in ulimit's manual with or without RLIMIT_, in
@@ -101,20 +98,19 @@ func rlimits() kind[[]Rlimit] {
 		for _, p := range a.pairs {
 			m := a.member(p)
 			plain := strings.TrimPrefix(strings.ToUpper(p.name), "RLIMIT_")
-			i := slices.Index(names, plain)
-			if i < 0 {
+			if !slices.Contains(names, plain) {
 				d.errorf(m.onKey(), didYouMean(strings.ToLower(plain), strings.Fields(strings.ToLower(rlimitNames))), "is no resource limit")
 				continue
 			}
-			if slices.ContainsFunc(limits, func(l Rlimit) bool { return l.Resource == i }) {
+			if slices.ContainsFunc(limits, func(l Rlimit) bool { return l.Name == plain }) {
 				d.errorf(m.onKey(), "keep one of them", "is there twice")
 				continue
 			}
-			l := Rlimit{Name: plain, Resource: i}
+			l := Rlimit{Name: plain}
 			d.rlimit(m, &l)
 			limits = append(limits, l)
 		}
-		slices.SortFunc(limits, func(a, b Rlimit) int { return a.Resource - b.Resource })
+		slices.SortFunc(limits, func(a, b Rlimit) int { return strings.Compare(a.Name, b.Name) })
 		return limits, true
 	}}
 }
