@@ -13,30 +13,65 @@ import (
 )
 
 // once is one incarnation: wait, lock, start, watch, stop, clean up.
+//
+// While a command runs, the frames of Run, once and watch are all that is on
+// the stack. What else is needed on the way is in functions of its own: with
+// small frames a stack is 4 KiB rather than 8, for each of many processes.
 func (p *Process) once(ctx context.Context) verdict {
-	if err := p.await(ctx); err != nil {
-		return p.unstarted(ctx, err)
+	child, next := p.launch(ctx)
+	if child == nil {
+		return next
 	}
-	if p.cfg.Guard != nil {
-		p.to(status.Standby, "waiting for its lock")
-		if err := p.cfg.Guard.Acquire(ctx); err != nil {
-			return p.unstarted(ctx, fmt.Errorf("%w: %w", ErrLock, err))
-		}
-		defer p.cfg.Guard.Release()
+	l := p.begin(ctx, child)
+	err := l.watch()
+	l.join()
+	next = p.finish(ctx, child, err)
+	p.release()
+	return next
+}
+
+// launch waits for what the command needs and starts it. Without a child it
+// returns what becomes of the process.
+func (p *Process) launch(ctx context.Context) (Child, verdict) {
+	if err := p.await(ctx); err != nil {
+		return nil, p.unstarted(ctx, err)
+	}
+	if err := p.acquire(ctx); err != nil {
+		return nil, p.unstarted(ctx, err)
 	}
 	if ctx.Err() != nil || p.cfg.Halt.Err() != nil {
-		return p.unstarted(ctx, nil)
+		p.release()
+		return nil, p.unstarted(ctx, nil)
 	}
 	p.board.ForgetChecks(p.cfg.Name)
 	p.to(status.Starting, "")
 	child, err := p.cfg.Starter.Start()
 	if err != nil {
+		p.release()
 		p.state.ExitCode = ExitCode(err)
-		return p.unstarted(ctx, &startError{err})
+		return nil, p.unstarted(ctx, &startError{err})
 	}
 	p.state.PID = child.PID()
 	p.to(status.Running, "")
-	return p.finish(ctx, child, p.live(ctx, child))
+	return child, verdict{}
+}
+
+// acquire waits for the guard, if there is one.
+func (p *Process) acquire(ctx context.Context) error {
+	if p.cfg.Guard == nil {
+		return nil
+	}
+	p.to(status.Standby, "waiting for its lock")
+	if err := p.cfg.Guard.Acquire(ctx); err != nil {
+		return fmt.Errorf("%w: %w", ErrLock, err)
+	}
+	return nil
+}
+
+func (p *Process) release() {
+	if p.cfg.Guard != nil {
+		p.cfg.Guard.Release()
+	}
 }
 
 // unstarted ends an incarnation that never had a command.
@@ -75,28 +110,21 @@ func (p *Process) finish(ctx context.Context, child Child, cause error) verdict 
 	return next
 }
 
-// live watches a running command until its main process is gone. It returns
+// watch follows a running command until its main process is gone. It returns
 // why the command had to be replaced, or nil when it ended by itself.
-func (p *Process) live(ctx context.Context, child Child) error {
-	life, end := context.WithCancelCause(ctx)
-	l := &incarnation{p: p, child: child, ctx: life, end: end, began: time.Now()}
-	defer l.join()
-	l.begin()
-	settled := l.settling()
+func (l *incarnation) watch() error {
 	for {
 		select {
 		case v := <-l.verdicts:
 			l.gates[v.check] = v.open
 		case <-l.hooked:
 			l.hookDone = true
-		case <-settled:
+		case <-l.settling:
 			l.settled = true
-		case <-child.Exited():
+		case <-l.child.Exited():
 			return nil
-		case <-life.Done():
-			cause := context.Cause(life)
-			p.stop(l, cause)
-			return cause
+		case <-l.ctx.Done():
+			return l.stop()
 		}
 		l.update()
 	}
@@ -114,6 +142,7 @@ type incarnation struct {
 	verdicts chan gate     // what checks say; nil without any
 	hooked   chan struct{} // OnReady has succeeded
 	gates    []bool        // by check; true where it is open or none
+	settling <-chan time.Time
 	settled  bool
 	hookRuns bool
 	hookDone bool
@@ -125,7 +154,18 @@ type gate struct {
 }
 
 // begin starts everything that lives as long as the command.
-func (l *incarnation) begin() {
+func (p *Process) begin(ctx context.Context, child Child) *incarnation {
+	life, end := context.WithCancelCause(ctx)
+	l := &incarnation{p: p, child: child, ctx: life, end: end, began: time.Now()}
+	l.hookDone = p.cfg.OnReady == nil
+	l.beginWatchers()
+	l.beginChecks()
+	l.settle()
+	l.update()
+	return l
+}
+
+func (l *incarnation) beginWatchers() {
 	cfg := &l.p.cfg
 	if g := cfg.Guard; g != nil {
 		l.wg.Go(func() {
@@ -141,9 +181,11 @@ func (l *incarnation) begin() {
 			}
 		})
 	}
-	l.hookDone = cfg.OnReady == nil
+}
+
+func (l *incarnation) beginChecks() {
+	cfg := &l.p.cfg
 	if len(cfg.Checks) == 0 && cfg.PostStart == nil {
-		l.update()
 		return
 	}
 	l.verdicts = make(chan gate)
@@ -161,19 +203,16 @@ func (l *incarnation) join() {
 	l.wg.Wait()
 }
 
-// settling returns a channel that delivers when the command has run for long
-// enough to be called ready.
-func (l *incarnation) settling() <-chan time.Time {
+// settle makes a timer for when the command has run for long enough to be
+// called ready.
+func (l *incarnation) settle() {
 	d := l.p.pace.settle()
 	if d == 0 && !slices.ContainsFunc(l.p.cfg.Checks, func(c Check) bool { return c.Gate || c.Startup }) {
 		d = l.p.cfg.Settle
 	}
-	if d <= 0 {
-		l.settled = true
-		l.update()
-		return nil
+	if l.settled = d <= 0; !l.settled {
+		l.settling = time.After(d) // collected when nobody holds it
 	}
-	return time.After(d) // collected when nobody holds it
 }
 
 // update publishes whether the command is ready, and runs the hook when it
@@ -212,8 +251,10 @@ func (l *incarnation) hook(name string, h Hook) bool {
 // its time.
 const extraGrace = 2 * time.Second
 
-// stop asks the command to end and, when its time is over, makes it.
-func (p *Process) stop(l *incarnation, cause error) {
+// stop asks the command to end and, when its time is over, makes it. It returns
+// why.
+func (l *incarnation) stop() error {
+	p, cause := l.p, context.Cause(l.ctx)
 	p.to(status.Stopping, "")
 	grace := p.cfg.StopTimeout
 	var failed *CheckError
@@ -222,7 +263,7 @@ func (p *Process) stop(l *incarnation, cause error) {
 	}
 	ctx, cancel := context.WithTimeout(p.cfg.Kill, grace)
 	defer cancel()
-	p.preStop(ctx, l)
+	l.preStop(ctx)
 	if ctx.Err() != nil && p.cfg.PreStop != nil && grace > 0 {
 		// The hook took it all: as in Kubernetes, a moment more.
 		cancel()
@@ -234,16 +275,18 @@ func (p *Process) stop(l *incarnation, cause error) {
 	}
 	select {
 	case <-l.child.Exited():
-		return
+		return cause
 	case <-ctx.Done():
 	}
 	_ = l.child.Signal(syscall.SIGKILL)
 	<-l.child.Exited()
+	return cause
 }
 
 // preStop runs the hook before the stop signal. Its failure is no reason not
 // to stop.
-func (p *Process) preStop(ctx context.Context, l *incarnation) {
+func (l *incarnation) preStop(ctx context.Context) {
+	p := l.p
 	if p.cfg.PreStop == nil {
 		return
 	}

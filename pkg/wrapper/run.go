@@ -254,6 +254,7 @@ func (p *pod) serve(ctx context.Context, signals *signals, units []supervisor.Un
 		}
 	})
 	wg.Go(func() { p.profile.run(helpers) })
+	wg.Go(func() { tidy(helpers, p.board) })
 
 	signals.early(p)
 	code := p.units.Run(ctx, supervisor.Config{
