@@ -37,7 +37,7 @@ build: ## build every command and examples/hello into bin/
 run: build ## run examples/demo.yaml under process-wrapper
 	@mkdir -p tmp
 	@echo 'Starting examples/demo.yaml. When the log says that all is ready, open:'
-	@echo '  http://localhost:8080/              the demo server (try /slow, then press Ctrl-C here)'
+	@echo '  http://localhost:8080/              the demo server; /slow takes 5 s, also when you stop it meanwhile with kill -TERM'
 	@echo '  http://localhost:8111/status        which process is ready'
 	@echo '  http://localhost:8111/v1/processes  phases, restarts, probes'
 	@echo '  http://localhost:8111/readiness     what the kubelet asks (also /liveness)'
