@@ -13,8 +13,8 @@ import (
 
 // conns keeps the number of open connections within a bound, so that a flood
 // of them cannot keep the kubelet out: for each one too many the oldest is
-// closed that has not sent a whole request, else the oldest whose client is
-// slow to take its answer. A held ?wait is never closed; they are bounded
+// closed that has not sent a whole request, a few more with it, else the oldest
+// whose client is slow to take its answer. A held ?wait is never closed; they are bounded
 // themselves. Nor is one that had no time yet to send its request: rather than
 // close a probe among thousands that came at once, the next has to wait for a
 // moment.
@@ -89,21 +89,27 @@ func (t *conns) forget(c net.Conn) {
 	}
 }
 
-// room makes room for one more, or returns how long to wait before that.
+// room makes room for at least one more, or returns how long to wait before
+// that. It makes more at once where it may, so that the wait is not for each.
 func (t *conns) room() time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.open) < t.max {
 		return 0
 	}
-	oldest := t.oldest()
-	if oldest == nil {
-		return 0
+	for n := range max(t.max/16, 1) {
+		oldest := t.oldest()
+		if oldest == nil {
+			break
+		}
+		if wait := t.grace - time.Since(oldest.since); wait > 0 {
+			if n == 0 {
+				return wait
+			}
+			break
+		}
+		t.evict(oldest)
 	}
-	if wait := t.grace - time.Since(oldest.since); wait > 0 {
-		return wait
-	}
-	t.evict(oldest)
 	return 0
 }
 

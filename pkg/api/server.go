@@ -13,7 +13,7 @@ import (
 
 const (
 	maxConns    = 512
-	connGrace   = 20 * time.Millisecond // to send a request, in a flood
+	connGrace   = 50 * time.Millisecond // to send a request, in a flood
 	maxHeader   = 8 << 10
 	idleTimeout = 2 * time.Minute
 	closeWithin = time.Second // at the end, for requests that are being answered

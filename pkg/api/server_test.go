@@ -24,7 +24,7 @@ import (
 func serve(t *testing.T, h http.Handler) (addr string, stop func()) {
 	t.Helper()
 	s := NewServer(h, slog.New(slog.DiscardHandler))
-	s.conns.grace *= 10 // machines that run tests are slow
+	s.conns.grace *= 4 // machines that run tests are slow
 	if err := s.Listen("127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}
