@@ -50,6 +50,7 @@ func BenchmarkMemory(b *testing.B) {
 			ts := s.opened(textType)
 			b.SetBytes(s.bytes())
 			b.ReportAllocs()
+			cpu := cpuTime()
 			for b.Loop() {
 				p := m.Gather(context.Background(), "", ts)
 				if _, err := p.WriteTo(io.Discard); err != nil {
@@ -57,6 +58,7 @@ func BenchmarkMemory(b *testing.B) {
 				}
 				p.Close()
 			}
+			b.ReportMetric(float64(s.bytes())*float64(b.N)/1e6/(cpuTime()-cpu).Seconds(), "MB/cpu-s")
 		})
 	}
 }

@@ -8,10 +8,10 @@ import (
 
 // comment handles a line that begins with #, and returns its length.
 func (s *scanner) comment(b []byte) (int, error) {
-	s.cur = s.cur[:0]
 	if n := s.knownMeta(b); n > 0 {
 		return n, nil
 	}
+	s.cur = s.cur[:0]
 	e := bytes.IndexByte(b, '\n')
 	l := b[:e]
 	if s.om {
@@ -47,6 +47,7 @@ func (s *scanner) knownMeta(b []byte) int {
 		if next != nil && len(next.helpLine) > 0 && bytes.HasPrefix(b, next.helpLine) {
 			s.enter(f)
 			s.flags |= segHelp
+			s.cur = s.cur[:0]
 			return len(next.helpLine)
 		}
 	case 'T':
@@ -54,6 +55,8 @@ func (s *scanner) knownMeta(b []byte) int {
 			if cur := &s.ix.fams[s.fam]; len(cur.typeLine) > 0 && bytes.HasPrefix(b, cur.typeLine) {
 				s.flags |= segType
 				s.typ = cur.typ
+				s.cur = s.cur[:0]
+				s.expect(cur)
 				return len(cur.typeLine)
 			}
 		}
@@ -61,6 +64,8 @@ func (s *scanner) knownMeta(b []byte) int {
 			s.enter(f)
 			s.flags |= segType
 			s.typ = next.typ
+			s.cur = s.cur[:0]
+			s.expect(next)
 			return len(next.typeLine)
 		}
 	}
@@ -96,7 +101,7 @@ func (s *scanner) metadata(word string, l []byte, k int) error {
 	if s.om && (j == len(l) || l[j] != ' ') {
 		return errSyntax(l, "no blank after a metric name")
 	}
-	if !s.named || string(s.name) != string(name) {
+	if !s.named || s.name != string(name) {
 		s.family(name)
 	}
 	switch word {

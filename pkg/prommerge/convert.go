@@ -70,7 +70,7 @@ func (c *converter) run() error {
 
 // open makes name the current family, unless it is, and repeats the metadata for it.
 func (c *converter) open(name string, s *slot, t typ) {
-	if c.named && string(c.name) == name {
+	if c.named && c.name == name {
 		return
 	}
 	c.family([]byte(name))

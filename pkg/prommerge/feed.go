@@ -7,10 +7,62 @@ import (
 	"sync"
 )
 
-// blockSize is how much of a page is read and scanned at a time: what stays in the cache between the two.
-const blockSize = 64 << 10
+// blockSize is how much of a page is read and scanned at a time: what stays in the cache between the two. Long pages
+// are worth fewer system calls.
+const (
+	blockSize   = 64 << 10
+	blockLarge  = 256 << 10
+	smallBlocks = 4
+)
 
-var blockPool = sync.Pool{New: func() any { b := make([]byte, blockSize); return &b }}
+var (
+	blockPool      = sync.Pool{New: func() any { b := make([]byte, blockSize); return &b }}
+	blockLargePool = sync.Pool{New: func() any { b := make([]byte, blockLarge); return &b }}
+)
+
+// block is a buffer that grows with what is read into it.
+type block struct {
+	buf  *[]byte
+	n    int // bytes in it
+	full int // how often it was full
+}
+
+// room makes room for more, once the block is full.
+func (k *block) room() error {
+	if k.n < len(*k.buf) {
+		return nil
+	}
+	if k.n >= maxRecord {
+		return &targetError{reason: reasonTooLarge, err: errors.New("a line is too long")}
+	}
+	b := make([]byte, 2*k.n)
+	copy(b, *k.buf)
+	k.release()
+	k.buf = &b
+	return nil
+}
+
+// drop forgets the first done bytes, and goes over to a large buffer for a long page.
+func (k *block) drop(done int) {
+	rest := (*k.buf)[done:k.n]
+	if k.full++; k.full == smallBlocks && len(*k.buf) == blockSize {
+		b := blockLargePool.Get().(*[]byte)
+		k.n = copy(*b, rest)
+		k.release()
+		k.buf = b
+		return
+	}
+	k.n = copy(*k.buf, rest)
+}
+
+func (k *block) release() {
+	switch len(*k.buf) {
+	case blockSize:
+		blockPool.Put(k.buf)
+	case blockLarge:
+		blockLargePool.Put(k.buf)
+	}
+}
 
 // maxRecord is the longest line, or protobuf message within a family, that is taken.
 const maxRecord = segLenMask - 1<<20
@@ -18,31 +70,23 @@ const maxRecord = segLenMask - 1<<20
 // feed reads r to its end and scans it block by block. framed says that the end of r is the end of the page, and
 // not just that of a connection.
 func (s *scanner) feed(r io.Reader, framed bool) error {
-	buf := blockPool.Get().(*[]byte)
-	defer func() {
-		if cap(*buf) <= 4*blockSize {
-			blockPool.Put(buf)
-		}
-	}()
-	have := 0 // bytes in buf
+	k := block{buf: blockPool.Get().(*[]byte)}
+	defer func() { k.release() }()
 	for {
-		if have == len(*buf) {
-			if have >= maxRecord {
-				return &targetError{reason: reasonTooLarge, err: errors.New("a line is too long")}
-			}
-			*buf = append(*buf, make([]byte, len(*buf))...)
+		if err := k.room(); err != nil {
+			return err
 		}
-		n, err := r.Read((*buf)[have:])
-		have += n
-		if have == len(*buf) || err == io.EOF {
-			done, serr := s.block((*buf)[:have])
+		n, err := r.Read((*k.buf)[k.n:])
+		k.n += n
+		if k.n == len(*k.buf) || err == io.EOF {
+			done, serr := s.block((*k.buf)[:k.n])
 			if serr != nil {
 				return serr
 			}
-			have = copy(*buf, (*buf)[done:have])
+			k.drop(done)
 		}
 		if err == io.EOF {
-			return s.end((*buf)[:have], framed)
+			return s.end((*k.buf)[:k.n], framed)
 		}
 		if err != nil {
 			return err

@@ -43,6 +43,8 @@ func (m *Merger) Handler(targets func() []Target) http.Handler {
 		enc := m.encoding(strings.Join(r.Header.Values("Accept-Encoding"), ","))
 		if enc != nil {
 			h.Set("Content-Encoding", enc.Name)
+		} else {
+			h.Set("Content-Length", strconv.FormatInt(p.Size(), 10))
 		}
 		if r.Method == http.MethodHead {
 			return

@@ -1,6 +1,9 @@
 package prommerge
 
-import "sync"
+import (
+	"strings"
+	"sync"
+)
 
 // family is what all targets of a merge share about one metric family. The index outlives a merge, so that a page
 // which looks as it did last time is recognised line by line (helpLine, typeLine) without any parsing, and its
@@ -13,6 +16,10 @@ type family struct {
 	typ                typ
 	helpLine, typeLine []byte // whole lines with their end, as they stand in a page; nil: unknown
 	hasHelp, hasUnit   bool
+
+	first  string   // metric name of its first line, where that can be compared with
+	labels []string // label names of that line
+	shape  shape
 }
 
 // maxFamilies is how many names an index may know before it is thrown away instead of being used again: a target
@@ -60,6 +67,11 @@ func (ix *index) commit(p *part, relink bool) {
 	if len(p.locals) > 0 {
 		ix.resolve(p)
 	}
+	for _, m := range p.metas {
+		if f := &ix.fams[m.fam]; m.kind == metaFirst && f.first == "" {
+			f.learnFirst(string(p.text(m)))
+		}
+	}
 	prev := int32(-1)
 	for _, g := range p.segs {
 		if prev >= 0 && prev != g.fam && ix.fams[prev].succ < 0 {
@@ -89,6 +101,18 @@ func (ix *index) resolve(p *part) {
 		if m.kind == metaHelp && f.helpLine == nil || m.kind == metaType && f.typeLine == nil || m.kind == metaUnit && !f.hasUnit {
 			f.learn(m, p.text(m), p.wire)
 		}
+	}
+}
+
+// learnFirst makes the line that text describes what first lines of the family are compared with.
+func (f *family) learnFirst(text string) {
+	first, rest, _ := strings.Cut(text, "\n")
+	f.first = first
+	for rest != "" {
+		var t string
+		t, rest, _ = strings.Cut(rest, "\n")
+		f.shape.add([]byte(t))
+		f.labels = append(f.labels, t)
 	}
 }
 

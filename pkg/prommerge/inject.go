@@ -118,6 +118,18 @@ func (in *injection) clash(labs []lab) bool {
 	return false
 }
 
+// clashes is clash for names alone.
+func (in *injection) clashes(names []string) bool {
+	for _, n := range names {
+		for i := range in.labels {
+			if in.labels[i].name == n {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func (in *injection) adds(name []byte) bool {
 	for i := range in.labels {
 		if in.labels[i].name == string(name) {

@@ -35,6 +35,11 @@ func (p *Page) WriteTo(w io.Writer) (int64, error) {
 	return p.index(p.out.wire).group.write(w, p.out.wire, p.m.opt.OmitMeta)
 }
 
+// Size returns the length of the page in bytes.
+func (p *Page) Size() int64 {
+	return p.index(p.out.wire).group.size(p.out.wire, p.m.opt.OmitMeta)
+}
+
 // Close gives the memory of the page up. Only the results may be used afterwards.
 func (p *Page) Close() {
 	for i, pt := range p.parts {

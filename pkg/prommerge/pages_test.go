@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 
 	"github.com/process-wrapper/process-wrapper/pkg/prommerge"
 )
@@ -168,7 +169,7 @@ func kubePage(seed uint64, pods int) []byte {
 
 // asProto returns a page in text as delimited protobuf.
 func asProto(page []byte) []byte {
-	p := expfmt.NewTextParser(0)
+	p := expfmt.NewTextParser(model.UTF8Validation)
 	fams, err := p.TextToMetricFamilies(bytes.NewReader(page))
 	if err != nil {
 		panic(err)

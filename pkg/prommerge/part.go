@@ -4,14 +4,23 @@ import (
 	"sync"
 )
 
-// chunkSize is the unit in which spliced output is kept until the page is written. Small enough that the unused
-// end of a target's last chunk is a small share of a page, large enough that a page needs few of them.
-const chunkSize = 32 << 10
+// Chunks are the units in which spliced output is kept until the page is written. A part begins with small ones, so
+// that the unused end of the last is a small share of it; a long part goes on with large ones, which are written
+// from where they are.
+const (
+	chunkSize   = 32 << 10
+	chunkLarge  = 128 << 10
+	smallChunks = 8
+)
 
-type chunk [chunkSize]byte
+type (
+	chunk [chunkSize]byte
+	large [chunkLarge]byte
+)
 
 var (
 	chunkPool = sync.Pool{New: func() any { return new(chunk) }}
+	largePool = sync.Pool{New: func() any { return new(large) }}
 	partPool  = sync.Pool{New: func() any { return new(part) }}
 )
 
@@ -43,6 +52,7 @@ const (
 	metaHelp metaKind = iota
 	metaType
 	metaUnit
+	metaFirst // not metadata: what the first line of the family looks like, for the index
 )
 
 // meta is metadata of a family that differs from what the index holds. Its text lies in part.extra; for a TYPE
@@ -79,8 +89,11 @@ func newPart(w wire) *part {
 // release hands the memory of p on. Nothing may refer to its bytes afterwards.
 func (p *part) release() {
 	for i, c := range p.chunks {
-		if cap(c) == chunkSize {
+		switch cap(c) {
+		case chunkSize:
 			chunkPool.Put((*chunk)(c[:chunkSize]))
+		case chunkLarge:
+			largePool.Put((*large)(c[:chunkLarge]))
 		}
 		p.chunks[i] = nil
 	}
@@ -118,28 +131,29 @@ type builder struct {
 	named bool   // fam is set
 	meta  bool   // metadata was seen since the last seg: a seg is due even without samples
 	flags uint8
-	miss  bool // a prediction failed
-	name  []byte
+	miss  bool   // the index can learn from this part
+	name  string // of the current family
 }
 
 func (b *builder) start(p *part, ix *index) {
-	*b = builder{p: p, ix: ix, name: b.name[:0], prev: -1}
+	*b = builder{p: p, ix: ix, prev: -1}
 }
 
 // family makes name the current family: what is appended from now on belongs to it. The caller holds ix.mu.
 func (b *builder) family(name []byte) {
 	b.cut()
 	b.typ = typNone
-	b.name = append(b.name[:0], name...)
 	b.named = true
-	if f, ok := b.ix.after(b.prev, name); ok {
-		b.fam, b.prev = f, f
+	f, ok := b.ix.after(b.prev, name)
+	if !ok {
+		f, ok = b.ix.byName[string(name)]
+		b.miss = true
+	}
+	if ok {
+		b.fam, b.prev, b.name = f, f, b.ix.fams[f].name
 		return
 	}
-	if f, ok := b.ix.byName[string(name)]; ok {
-		b.fam, b.prev, b.miss = f, f, true
-		return
-	}
+	b.name = string(name)
 	off, n := b.p.keep(name)
 	b.p.locals = append(b.p.locals, local{off, n})
 	b.fam = ^int32(len(b.p.locals) - 1)
@@ -149,9 +163,8 @@ func (b *builder) family(name []byte) {
 func (b *builder) enter(f int32) {
 	b.cut()
 	b.typ = typNone
-	b.name = append(b.name[:0], b.ix.fams[f].name...)
 	b.named = true
-	b.fam, b.prev = f, f
+	b.fam, b.prev, b.name = f, f, b.ix.fams[f].name
 }
 
 // cut ends the current seg.
@@ -178,9 +191,12 @@ func (b *builder) room(n int) []byte {
 		b.flags = created
 	}
 	b.seal()
-	if n <= chunkSize {
+	switch {
+	case n <= chunkSize && len(b.p.chunks) < smallChunks:
 		b.out = chunkPool.Get().(*chunk)[:0]
-	} else {
+	case n <= chunkLarge:
+		b.out = largePool.Get().(*large)[:0]
+	default:
 		b.out = make([]byte, 0, n) // a record longer than a chunk has one to itself
 	}
 	b.p.chunks = append(b.p.chunks, b.out)

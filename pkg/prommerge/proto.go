@@ -325,7 +325,7 @@ func (s *protoScanner) splice(m []byte) error {
 // rewrite writes the labels of m anew, each with the name that it goes out with.
 func (s *protoScanner) rewrite(m []byte) error {
 	s.rest = s.rest[:0]
-	inj := s.inj.forMetric(s.name)
+	inj := s.inj.forMetric([]byte(s.name))
 	for i := range inj.labels {
 		if l := &inj.labels[i]; inj.honor != HonorKeep || !inj.givesWay(l, s.labs) {
 			s.rest = append(s.rest, l.proto...)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"sync"
-	"unicode/utf8"
 )
 
 // lab is a label of the line in hand. Name is unescaped (and escaped anew as the answer needs it), value is as it
@@ -27,8 +26,7 @@ type scanner struct {
 
 	cur    []byte // metric name of the last line, where the next one may be compared with it
 	prefix []byte // cur, an opening brace and the labels of the target
-	shape  []byte // label names of the last line, each with what surrounds it: `a="` `,b="`
-	ends   []int  // where each of them ends in shape
+	shape  shape  // of its labels
 
 	labs, exLabs []lab
 	metric       []byte // metric name of the line in hand, unescaped
@@ -50,7 +48,7 @@ func newScanner(p *part, ix *index, inj *injection, esc escaping) *scanner {
 }
 
 func (s *scanner) release() {
-	s.builder = builder{name: s.name[:0]}
+	s.builder = builder{}
 	s.inj, s.metric, s.labs, s.exLabs = nil, nil, s.labs[:0], s.exLabs[:0]
 	scannerPool.Put(s)
 }
@@ -92,7 +90,7 @@ func (s *scanner) fast(b []byte) int {
 	j := nl
 	sep, rest := byte('}'), nl
 	if l[j] == '{' {
-		if j = s.sameShape(l, j+1); j == 0 {
+		if j = s.shape.match(b, j+1, len(l)); j == 0 || !s.validIn(l, j) {
 			return 0
 		}
 		sep, rest = ',', nl+1
@@ -115,29 +113,6 @@ func (s *scanner) fast(b []byte) int {
 	s.out = o[:len(o)+n]
 	s.p.samples++
 	return len(l)
-}
-
-// sameShape compares the labels at l[j:] with those of the last line and returns the index after the closing
-// brace; 0 where they differ or need a closer look.
-func (s *scanner) sameShape(l []byte, j int) int {
-	at := 0
-	for _, end := range s.ends {
-		n := end - at
-		if len(l)-j <= n || string(l[j:j+n]) != string(s.shape[at:end]) {
-			return 0
-		}
-		j += n
-		q := bytes.IndexByte(l[j:], '"')
-		if q < 0 || q > 0 && (l[j+q-1] == '\\' || l[j+q-1] == 0) {
-			return 0
-		}
-		j += q + 1
-		at = end
-	}
-	if at == 0 || l[j] != '}' || !s.ascii && !utf8.Valid(l[:j]) {
-		return 0
-	}
-	return j + 1
 }
 
 // shortMillis reports whether l[j:] is one blank, a timestamp in milliseconds and the end of the line.
@@ -249,13 +224,12 @@ func (s *scanner) switchCreated(created bool) {
 func (s *scanner) splice(l []byte, nl int, braces bool) {
 	s.cur = append(s.cur[:0], l[:nl]...)
 	s.prefix = append(append(append(s.prefix[:0], s.cur...), '{'), s.inj.text...)
-	s.shape, s.ends = s.shape[:0], s.ends[:0]
-	for i, lb := range s.labs {
-		if i > 0 {
-			s.shape = append(s.shape, ',')
-		}
-		s.shape = append(append(s.shape, lb.name...), '=', '"')
-		s.ends = append(s.ends, len(s.shape))
+	s.shape.reset()
+	for i := range s.labs {
+		s.shape.add(s.labs[i].name)
+	}
+	if s.fam < 0 || s.ix.fams[s.fam].first == "" {
+		s.teach()
 	}
 	sep, rest := byte('}'), nl
 	if braces {
@@ -263,6 +237,30 @@ func (s *scanner) splice(l []byte, nl int, braces bool) {
 	}
 	n := len(s.prefix) + 1 + len(l) - rest
 	s.out = append(append(append(s.room(n), s.prefix...), sep), l[rest:]...)
+}
+
+// teach notes what the line in hand looks like, for the index. Only the first line of a family gets there.
+func (s *scanner) teach() {
+	if len(s.out) > s.open || s.flags&segCreated != 0 || s.esc != allowUTF8 && s.esc != escapeUnderscores {
+		return
+	}
+	s.work = append(s.work[:0], s.cur...)
+	for i := range s.labs {
+		s.work = append(append(s.work, '\n'), s.labs[i].name...)
+	}
+	meta := s.meta
+	s.note(metaFirst, typNone, s.work)
+	s.meta, s.miss = meta, true
+}
+
+// expect prepares for the first line of family f to look like it did in an earlier page.
+func (s *scanner) expect(f *family) {
+	if f.first == "" || len(f.first) != len(f.name) && s.typ != f.typ || s.inj.clashes(f.labels) {
+		return
+	}
+	s.cur = append(s.cur[:0], f.first...)
+	s.prefix = append(append(append(s.prefix[:0], f.first...), '{'), s.inj.text...)
+	s.shape.set(&f.shape)
 }
 
 // blanks skips blanks where the format allows them.
@@ -311,23 +309,4 @@ func errSyntax(b []byte, what string) error {
 		b = b[:80]
 	}
 	return &targetError{reason: reasonSyntax, err: fmt.Errorf("%s in %q", what, b)}
-}
-
-// asciiOnly reports whether b holds no byte above 127.
-func asciiOnly(b []byte) bool {
-	var or uint64
-	for len(b) >= 32 {
-		or |= le64(b) | le64(b[8:]) | le64(b[16:]) | le64(b[24:])
-		b = b[32:]
-	}
-	for _, c := range b {
-		or |= uint64(c)
-	}
-	return or&0x8080808080808080 == 0
-}
-
-func le64(b []byte) uint64 {
-	_ = b[7]
-	return uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
-		uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
 }

@@ -1,7 +1,5 @@
 package prommerge
 
-import "bytes"
-
 // wire is the syntax of a page.
 type wire uint8
 
@@ -74,12 +72,12 @@ func (t typ) suffixes(w wire) []string {
 }
 
 // belongs reports whether a series called name is part of the family fam of type t.
-func belongs(name, fam []byte, t typ, w wire) bool {
-	if len(name) == len(fam) {
-		return bytes.Equal(name, fam)
-	}
-	if len(name) < len(fam) || name[len(fam)] != '_' || !bytes.HasPrefix(name, fam) {
+func belongs(name []byte, fam string, t typ, w wire) bool {
+	if len(name) < len(fam) || string(name[:len(fam)]) != fam {
 		return false
+	}
+	if len(name) == len(fam) {
+		return true
 	}
 	for _, s := range t.suffixes(w) {
 		if string(name[len(fam):]) == s {

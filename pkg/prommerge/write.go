@@ -8,9 +8,11 @@ import (
 
 const (
 	writeSize   = 128 << 10 // how much is gathered before it is written
-	directWrite = 24 << 10  // longer runs are written from where they are
+	directWrite = 64 << 10  // longer runs are written from where they are
 	ahead       = 8         // how many runs are touched before they are copied
 )
+
+const endOfPage = "# EOF\n" // of OpenMetrics
 
 var writePool = sync.Pool{New: func() any { b := make([]byte, 0, writeSize); return &b }}
 
@@ -61,7 +63,7 @@ func (g *grouping) write(to io.Writer, wi wire, omitMeta bool) (int64, error) {
 		}
 	}
 	if wi == wireOpenMetrics {
-		w.buf = append(w.buf, "# EOF\n"...)
+		w.buf = append(w.buf, endOfPage...)
 	}
 	w.flush()
 	*buf = w.buf
@@ -69,6 +71,26 @@ func (g *grouping) write(to io.Writer, wi wire, omitMeta bool) (int64, error) {
 		writePool.Put(buf)
 	}
 	return w.n, w.err
+}
+
+// size returns how many bytes write will write.
+func (g *grouping) size(wi wire, omitMeta bool) int64 {
+	var scratch [1 << 10]byte
+	n := 0
+	for _, f := range g.order {
+		s := &g.slots[f]
+		n += s.bytes
+		switch {
+		case wi == wireProto:
+			n += len(appendFamilyHead(scratch[:0], g.ix.fams[f].name, s, omitMeta))
+		case !omitMeta:
+			n += len(appendMetadata(scratch[:0], g.ix.fams[f].name, s, wi))
+		}
+	}
+	if wi == wireOpenMetrics {
+		n += len(endOfPage)
+	}
+	return int64(n)
 }
 
 // copy writes the segs of one family. They lie all over memory, so the next few are touched before they are

@@ -1,0 +1,103 @@
+package prommerge_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// helperEnv makes this test binary a second process, which serves pages and scrapes, so that the CPU time of the
+// process under measurement is that of merging alone.
+const helperEnv = "PROMMERGE_TEST_HELPER"
+
+func serveHelper() {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	mux := http.NewServeMux()
+	for _, s := range pageSets() {
+		for wire, ct := range map[string]string{"text": textType, "proto": protoType} {
+			pages := s.pages
+			if wire == "proto" {
+				pages = nil
+				for _, p := range s.pages {
+					pages = append(pages, asProto(p))
+				}
+			}
+			mux.HandleFunc("GET /"+s.name+"/"+wire+"/{i}", func(w http.ResponseWriter, r *http.Request) {
+				i, _ := strconv.Atoi(r.PathValue("i"))
+				page := pages[i%len(pages)]
+				w.Header().Set("Content-Type", ct)
+				w.Header().Set("Content-Length", strconv.Itoa(len(page)))
+				_, _ = w.Write(page)
+			})
+		}
+	}
+	mux.HandleFunc("GET /scrape", scrape)
+	go func() { // the parent holds the other end
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	}()
+	fmt.Println("http://" + l.Addr().String())
+	_ = http.Serve(l, mux)
+}
+
+// scrape scrapes ?url= ?n= times and answers with the bytes that came.
+func scrape(w http.ResponseWriter, r *http.Request) {
+	n, _ := strconv.Atoi(r.FormValue("n"))
+	total := int64(0)
+	for range n {
+		req, err := http.NewRequest(http.MethodGet, r.FormValue("url"), nil)
+		if err != nil {
+			panic(err)
+		}
+		req.Header.Set("Accept", r.FormValue("accept"))
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			panic(err)
+		}
+		k, err := io.Copy(io.Discard, resp.Body)
+		if err != nil {
+			panic(err)
+		}
+		_ = resp.Body.Close()
+		total += k
+	}
+	_, _ = fmt.Fprint(w, total)
+}
+
+// startHelper starts the second process and returns its URL.
+func startHelper(tb testing.TB) string {
+	tb.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), helperEnv+"=1")
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		_ = in.Close()
+		_ = cmd.Wait()
+	})
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return strings.TrimSpace(line)
+}
