@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -100,7 +101,7 @@ func (w *wrapper) says(readiness, liveness int) {
 
 var sample = regexp.MustCompile(`(?m)^(\S+) (\S+)$`)
 
-// metric returns the value of a series of /metrics.
+// metric returns the value of a series of /metrics, 0 where there is none yet.
 func (w *wrapper) metric(series string) float64 {
 	w.t.Helper()
 	_, body := w.get("/metrics")
@@ -113,7 +114,6 @@ func (w *wrapper) metric(series string) float64 {
 			return v
 		}
 	}
-	w.t.Fatalf("no %s in /metrics:\n%s", series, body)
 	return 0
 }
 
@@ -206,4 +206,26 @@ func ok(url string, timeout time.Duration) error {
 		return fmt.Errorf("status %d", response.StatusCode)
 	}
 	return nil
+}
+
+// procStatus returns /proc/PID/status.
+func procStatus(t *testing.T, pid int) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		key, value, _ := strings.Cut(line, ":")
+		fields[key] = strings.TrimSpace(value)
+	}
+	return fields
+}
+
+func kill(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatalf("kill %d: %v", pid, err)
+	}
 }
