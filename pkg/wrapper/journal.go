@@ -33,6 +33,7 @@ func (j *journal) Observe(old, new status.State) {
 	if !j.log.Enabled(context.Background(), level) {
 		return
 	}
+	//nolint:sloglint // one of the constants of describe
 	j.log.Log(context.Background(), level, msg, append([]any{"name", new.Name, "phase", string(new.Phase)}, args...)...)
 }
 

@@ -51,7 +51,7 @@ func (p *pod) usage(name string) (api.Usage, bool) {
 	u, ok := p.sampler.Usage(name)
 	return api.Usage{
 		Time: u.Time, CPU: u.CPU, CPUPercent: u.CPUPercent, Memory: u.Memory,
-		Processes: u.Processes, Threads: u.Threads, FDs: u.FDs,
+		Processes: u.Processes, Threads: u.Threads, FDs: u.FDs, MaxFDs: u.MaxFDs,
 	}, ok
 }
 
@@ -77,12 +77,12 @@ func run(ctx context.Context, call *cli.Call, f *flags, env *environment) error 
 	if err != nil {
 		return cli.Usagef("environment variable LOG_FORMAT: %w", err)
 	}
-	p, err := newPod(call, f)
+	p, err := newPod(call, f, env)
 	if err != nil {
 		return err
 	}
 	for _, w := range cfg.Warnings {
-		p.log.Warn("config: " + w.Error())
+		p.log.Warn("config", "warning", w.Error())
 	}
 	units, err := p.build(cfg, format)
 	if err != nil {
@@ -121,7 +121,7 @@ func load(f *flags, env *environment) (*spec.Config, error) {
 }
 
 // newPod makes all parts; none of them runs yet.
-func newPod(call *cli.Call, f *flags) (*pod, error) {
+func newPod(call *cli.Call, f *flags, env *environment) (*pod, error) {
 	p := &pod{flags: f, units: supervisor.New(), reaper: command.NewReaper()}
 	var err error
 	if p.err, err = output.NewPump(os.Stderr, output.PumpOptions{}); err != nil {
@@ -155,7 +155,7 @@ func newPod(call *cli.Call, f *flags) (*pod, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.profile, err = newProfiler(f.PyroscopeURL, p.log)
+	p.profile, err = newProfiler(f.PyroscopeURL, env.podName, p.log)
 	return p, err
 }
 

@@ -48,8 +48,8 @@ type flags struct {
 
 // environment are the variables without a flag.
 type environment struct {
-	config, healthSocket, logFormat, metricsServer string
-	handlePreemption, handleTermination            string
+	config, healthSocket, logFormat, metricsServer, podName string
+	handlePreemption, handleTermination                     string
 }
 
 func (e *environment) list() []cli.EnvVar {
@@ -57,7 +57,7 @@ func (e *environment) list() []cli.EnvVar {
 		{Name: "CONFIG", Help: "config as JSON or YAML, used without -config", Value: &e.config},
 		{Name: "HEALTH_SOCKET", Default: ":8111", Help: "address of the HTTP endpoints", Value: &e.healthSocket},
 		{Name: "LOG_FORMAT", Default: "wrap", Help: "what becomes of the processes' output: wrap, auto, free or plain", Value: &e.logFormat},
-		{Name: "POD_NAME", Help: "metadata.name in valueFrom.fieldRef, else HOSTNAME"},
+		{Name: "POD_NAME", Help: "metadata.name in valueFrom.fieldRef, else HOSTNAME", Value: &e.podName},
 		{Name: "POD_NAMESPACE", Help: "metadata.namespace in valueFrom.fieldRef"},
 		{Name: "NODE_NAME", Help: "spec.nodeName in valueFrom.fieldRef"},
 		{Name: "HOSTNAME", Help: "name of the pod where POD_NAME is not set"},

@@ -54,7 +54,7 @@ func TestWhatHasNoRuntimeYetIsRefused(t *testing.T) {
 		{env: map[string]string{"HANDLE_TERMINATION": "enabled"}, want: "environment HANDLE_TERMINATION is not supported yet"},
 		{env: map[string]string{"METRICS_SERVER_ADDRESS": "localhost:9999"}, want: "environment METRICS_SERVER_ADDRESS is not supported yet"},
 		{args: []string{"-drain-delay", "-1s"}, want: "a duration is negative"},
-		{args: []string{"-pyroscope-url", "localhost:4040"}, want: `-pyroscope-url "localhost:4040" is no URL`},
+		{args: []string{"-pyroscope-url", "localhost:4040"}, want: "-pyroscope-url is no URL: write http://host:4040"},
 		{env: map[string]string{"LOG_FORMAT": "xml"}, want: `environment variable LOG_FORMAT: log format "xml" is unknown`},
 		{env: map[string]string{"CONFIG": `[{"name":"a"}]`}, want: "CONFIG:1:2: "},
 		{args: []string{"-config", "/nowhere.yaml"}, want: `read config "/nowhere.yaml": no such file or directory`},
