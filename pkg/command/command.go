@@ -41,6 +41,7 @@ type Attr struct {
 	// A user without group has its primary group, or 0 where it is unknown.
 	User, Group string
 	UID, GID    *uint32
+	NonRoot     bool // refuse to start as uid 0
 	// Groups are supplementary groups in addition to those of the user.
 	Groups []uint32
 

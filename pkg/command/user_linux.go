@@ -23,6 +23,9 @@ type ids struct {
 
 // resolve returns the credentials that a asks for, nil if those are ours.
 func resolve(a *Attr) (*ids, error) {
+	if a.NonRoot && a.keepsIDs() && os.Geteuid() == 0 {
+		return nil, errRoot
+	}
 	if a.keepsIDs() {
 		return nil, nil
 	}
@@ -41,6 +44,9 @@ func resolve(a *Attr) (*ids, error) {
 	if err != nil {
 		return nil, &StartError{Step: "set user " + cmp.Or(usr, "(ours)") + " group " + cmp.Or(grp, "(its own)"), Reason: ReasonUser, Err: err}
 	}
+	if a.NonRoot && found.Uid == 0 {
+		return nil, errRoot
+	}
 	id := &ids{UID: uint32(found.Uid), GID: uint32(found.Gid)}
 	if weAre(found) && haveGroups(a.Groups) {
 		return nil, nil
@@ -53,6 +59,8 @@ func resolve(a *Attr) (*ids, error) {
 	id.Groups = slices.Compact(id.Groups)
 	return id, nil
 }
+
+var errRoot = &StartError{Step: "set user", Reason: ReasonUser, Err: errors.New("it would run as root, which runAsNonRoot forbids: give it another user")}
 
 func (a *Attr) keepsIDs() bool {
 	return a.User == "" && a.Group == "" && a.UID == nil && a.GID == nil && len(a.Groups) == 0

@@ -17,16 +17,16 @@ func (c Condition) String() string {
 	return "ready"
 }
 
-// met reports whether a process in state st is what the dependency asks for;
-// an error says that it never will be.
-func (d Dependency) met(st status.State) (bool, error) {
+// met reports whether a process in state st has got where it should; an error
+// says that it never will.
+func (c Condition) met(st status.State) (bool, error) {
 	switch {
 	case st.Phase == status.Skipped:
 		return true, nil
 	case st.Phase == status.Failed:
-		return false, fmt.Errorf("%w: %s", ErrDependency, d.Name)
+		return false, fmt.Errorf("%w: %s", ErrDependency, st.Name)
 	}
-	switch d.Condition {
+	switch c {
 	case IsStarted:
 		return st.Phase.Alive() || st.Phase == status.Completed, nil
 	case IsCompleted:
@@ -42,26 +42,28 @@ func (p *Process) await(ctx context.Context) error {
 	for waited := true; waited; {
 		waited = false
 		for _, d := range p.cfg.DependsOn {
-			w, err := p.awaitOne(ctx, d)
-			if err != nil {
-				return err
+			for _, name := range d.Names {
+				w, err := p.awaitOne(ctx, name, d.Condition)
+				if err != nil {
+					return err
+				}
+				waited = waited || w
 			}
-			waited = waited || w
 		}
 	}
 	return nil
 }
 
 // awaitOne returns when one dependency is met, and whether it had to wait.
-func (p *Process) awaitOne(ctx context.Context, d Dependency) (waited bool, err error) {
+func (p *Process) awaitOne(ctx context.Context, name string, want Condition) (waited bool, err error) {
 	for {
-		st, changed := p.board.Watch(d.Name)
-		ok, err := d.met(st)
+		st, changed := p.board.Watch(name)
+		ok, err := want.met(st)
 		if ok || err != nil {
 			return waited, err
 		}
 		waited = true
-		p.to(status.Waiting, fmt.Sprintf("for %s to be %s", d.Name, d.Condition))
+		p.to(status.Waiting, fmt.Sprintf("for %s to be %s", name, want))
 		select {
 		case <-changed:
 		case <-p.cfg.Halt.Done():

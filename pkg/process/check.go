@@ -45,45 +45,59 @@ const minPeriod = time.Millisecond
 // ask repeats one check until the incarnation ends, or the check is over for
 // good, which it reports.
 func (l *incarnation) ask(i int) bool {
-	c := &l.p.cfg.Checks[i]
-	next := l.began.Add(c.Delay)
-	open, passes, failures := !c.Gate && !c.Startup, 0, 0
+	t := tally{Check: &l.p.cfg.Checks[i]}
+	t.open = !t.Gate && !t.Startup
+	next := l.began.Add(t.Delay)
 	for {
 		if sleepUntil(l.ctx, next) != nil {
 			return false
 		}
-		next = time.Now().Add(max(c.Period, minPeriod))
-		err := l.verdict(c, failures)
-		switch {
-		case l.ctx.Err() != nil:
-			return false
-		case errors.Is(err, probe.ErrInconclusive):
-			continue
-		case probe.Passed(err):
-			passes, failures = passes+1, 0
-		default:
-			passes, failures = 0, failures+1
-		}
-		if c.RestartAfter > 0 && failures >= c.RestartAfter {
-			l.end(&CheckError{Name: c.Name, Err: err, stopTimeout: c.StopTimeout})
+		next = time.Now().Add(max(t.Period, minPeriod))
+		err := l.verdict(t.Check, t.failures)
+		if l.ctx.Err() != nil {
 			return false
 		}
-		was := open
-		switch {
-		case c.Startup:
-			open = passes >= max(c.ReadyAfter, 1)
-		case c.Gate && passes >= max(c.ReadyAfter, 1):
-			open = true
-		case c.Gate && failures >= max(c.UnreadyAfter, 1):
-			open = false
+		was := t.open
+		if !t.count(err) {
+			l.end(&CheckError{Name: t.Name, Err: err, stopTimeout: t.StopTimeout})
+			return false
 		}
-		if open != was {
-			l.say(gate{i, open})
+		if t.open != was {
+			l.say(gate{i, t.open})
 		}
-		if c.Startup && open {
+		if t.Startup && t.open {
 			return true
 		}
 	}
+}
+
+// tally counts the verdicts of a check.
+type tally struct {
+	*Check
+	passes, failures int // in a row
+	open             bool
+}
+
+// count takes note of a verdict, and reports whether the command may live on.
+func (t *tally) count(err error) bool {
+	switch {
+	case errors.Is(err, probe.ErrInconclusive):
+		return true
+	case probe.Passed(err):
+		t.passes, t.failures = t.passes+1, 0
+	default:
+		t.passes, t.failures = 0, t.failures+1
+	}
+	switch {
+	case t.RestartAfter > 0 && t.failures >= t.RestartAfter:
+		return false
+	case !t.Gate && !t.Startup:
+	case t.passes >= max(t.ReadyAfter, 1):
+		t.open = true
+	case t.Gate && t.failures >= max(t.UnreadyAfter, 1):
+		t.open = false
+	}
+	return true
 }
 
 // verdict asks a probe once and writes down what it says.

@@ -104,9 +104,9 @@ const (
 	IsCompleted                  // ended with exit code 0, for good
 )
 
-// Dependency is a process that must have got somewhere before this one starts.
+// Dependency are processes that must have got somewhere before this one starts.
 type Dependency struct {
-	Name      string
+	Names     []string
 	Condition Condition
 }
 

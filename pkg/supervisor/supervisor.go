@@ -2,7 +2,7 @@
 //
 //	Stop(Graceful)  out of service ─ drain delay ─ each unit once all that need it are gone ─ deadline: KILL
 //	Stop(Fast)      out of service ─ all units at once ─ 1 s: KILL
-//	Stop(Now)       KILL, and so does a second Stop in any mode
+//	Stop(Now)       KILL, and so does a second Stop that is no echo
 //
 // The pod also ends by itself: when an essential unit has ended for good, and
 // when no unit is left that will run again.
@@ -34,6 +34,9 @@ const (
 const (
 	// fastDeadline is what units get to end in a Fast stop.
 	fastDeadline = time.Second
+	// echo is how long after a request to stop another one is the same: a
+	// terminal, make or timeout signal a process and its group, so two come.
+	echo = 100 * time.Millisecond
 	// unkillable is how long to wait after a kill. What is still there then
 	// hangs in the kernel, and the end of the pod must not hang with it.
 	unkillable = 2 * time.Second
@@ -48,8 +51,8 @@ type Unit struct {
 	// Run returns when the unit is gone: nil when it completed, else an error,
 	// whose method ExitCode() int says the code.
 	Run       func(ctx context.Context) error
-	Needs     []string // names of units that must outlive this one
-	Essential bool     // its end is the end of the pod
+	Needs     [][]string // names of units that must outlive this one
+	Essential bool       // its end is the end of the pod
 }
 
 // Config is what a supervisor runs, and how it stops it.
@@ -155,11 +158,7 @@ func (r *run) start(ctx context.Context) {
 		r.index[u.Name] = i
 	}
 	for i, u := range r.cfg.Units {
-		for _, need := range u.Needs {
-			if j, ok := r.index[need]; ok {
-				r.units[j].users++
-			}
-		}
+		r.need(u, +1)
 		var unit context.Context
 		unit, r.units[i].stop = context.WithCancelCause(ctx)
 		r.wg.Go(func() { r.ends <- end{i, u.Run(unit)} })
@@ -197,15 +196,23 @@ func (r *run) ended(e end) {
 	r.left--
 	r.units[e.unit].stop(nil)
 	r.units[e.unit].told = true
-	for _, need := range r.cfg.Units[e.unit].Needs {
-		if j, ok := r.index[need]; ok {
-			r.units[j].users--
+	r.need(r.cfg.Units[e.unit], -1)
+}
+
+// need adds n to the users of all that a unit needs.
+func (r *run) need(u Unit, n int) {
+	for _, names := range u.Needs {
+		for _, name := range names {
+			if i, ok := r.index[name]; ok {
+				r.units[i].users += n
+			}
 		}
 	}
 }
 
 // shutdown stops all units and returns the exit code of the pod.
 func (r *run) shutdown(q request) int {
+	began := time.Now()
 	r.cancelHalt(ErrShutdown)
 	d := newDeadline(q.mode, r.cfg.Deadline)
 	defer d.timer.Stop()
@@ -230,8 +237,11 @@ func (r *run) shutdown(q request) int {
 			released = true
 			r.release(q.mode)
 		case again := <-r.stops:
+			if q.asked && again.mode == q.mode && time.Since(began) < echo {
+				continue
+			}
 			q.mode = hurry(q, again)
-			q.asked = true
+			q.asked, began = true, time.Now()
 			d.shorten(q.mode)
 			if q.mode != Graceful {
 				released = true

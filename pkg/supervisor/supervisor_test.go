@@ -38,7 +38,7 @@ func (s *stage) say(format string, args ...any) {
 
 // unit needs some time to stop, which a kill ends.
 func (s *stage) unit(name string, takes time.Duration, needs ...string) Unit {
-	return Unit{Name: name, Needs: needs, Run: func(ctx context.Context) error {
+	return Unit{Name: name, Needs: [][]string{needs}, Run: func(ctx context.Context) error {
 		<-ctx.Done()
 		s.say("%s told", name)
 		select {
@@ -137,6 +137,29 @@ func TestTheEndOfAPod(t *testing.T) {
 				stopAt(s, 3*time.Second, Graceful)
 			},
 			want: "0s drain|3s a killed|3s a told",
+			code: ExitKilled,
+		},
+		{
+			name: "an echo of the first stop is no second one",
+			cfg: func(s *stage) Config {
+				return Config{Units: []Unit{s.unit("a", time.Second)}}
+			},
+			do: func(s *stage) {
+				stopAt(s, 0, Graceful)
+				stopAt(s, 90*time.Millisecond, Graceful)
+			},
+			want: "0s drain|0s a told|1s a gone",
+		},
+		{
+			name: "an echo of another kind is meant",
+			cfg: func(s *stage) Config {
+				return Config{Units: []Unit{s.unit("a", time.Second)}}
+			},
+			do: func(s *stage) {
+				stopAt(s, 0, Graceful)
+				stopAt(s, 90*time.Millisecond, Fast)
+			},
+			want: "0s drain|0s a told|90ms a killed",
 			code: ExitKilled,
 		},
 		{
@@ -282,7 +305,7 @@ func TestAThousandUnitsStopWithoutQuadraticCost(t *testing.T) {
 		for i := range 1000 {
 			u := s.unit(fmt.Sprint("u", i), time.Millisecond)
 			if i > 0 {
-				u.Needs = []string{fmt.Sprint("u", i-1)}
+				u.Needs = [][]string{{fmt.Sprint("u", i-1)}}
 			}
 			units = append(units, u)
 		}

@@ -65,9 +65,7 @@ func (b *builder) process(p *spec.Process) (process.Config, error) {
 		cfg.MaxRestarts = process.Limit(*p.MaxRestarts)
 	}
 	for _, d := range p.DependsOn {
-		for _, name := range d.Processes {
-			cfg.DependsOn = append(cfg.DependsOn, process.Dependency{Name: name, Condition: condition(d.Condition)})
-		}
+		cfg.DependsOn = append(cfg.DependsOn, process.Dependency{Names: d.Processes, Condition: condition(d.Condition)})
 	}
 	if p.MemoryLimit > 0 {
 		cfg.Watch = append(cfg.Watch, b.memory(p.MemoryLimit))
@@ -115,6 +113,7 @@ func attr(p *spec.Process) command.Attr {
 	a := command.Attr{
 		User:        p.Identity.User,
 		Group:       p.Identity.Group,
+		NonRoot:     p.Identity.RunAsNonRoot,
 		Chroot:      p.Sys.Chroot,
 		Setsid:      p.Sys.Setsid,
 		Pdeathsig:   p.Sys.Pdeathsig,

@@ -191,7 +191,7 @@ func (p *pod) build(cfg *spec.Config, format output.Format) ([]supervisor.Unit, 
 		states = append(states, st)
 		unit := supervisor.Unit{Name: s.Name, Run: proc.Run, Essential: s.Essential}
 		for _, d := range c.DependsOn {
-			unit.Needs = append(unit.Needs, d.Name)
+			unit.Needs = append(unit.Needs, d.Names)
 		}
 		units = append(units, unit)
 	}

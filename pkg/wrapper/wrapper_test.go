@@ -291,7 +291,7 @@ func TestWhatTheConfigSaysIsWhatRuns(t *testing.T) {
 		c.StartupDeadline != 5*time.Minute+9*time.Second || c.PostStart == nil || c.OnReady == nil || c.PreStop == nil {
 		t.Errorf("%+v", c)
 	}
-	if len(c.DependsOn) != 1 || c.DependsOn[0] != (process.Dependency{Name: "db", Condition: process.IsStarted}) {
+	if len(c.DependsOn) != 1 || c.DependsOn[0].Names[0] != "db" || c.DependsOn[0].Condition != process.IsStarted {
 		t.Errorf("%+v", c.DependsOn)
 	}
 	type row struct {
