@@ -78,6 +78,7 @@ func TestStartErrorsSayWhatToDo(t *testing.T) {
 		{"an unknown user", "set user nobody-here group (its own): unable to find user nobody-here: no matching entries in passwd file", ReasonUser, nil, func(c *Command) { c.Attr.User = "nobody-here" }},
 		{"an unknown group", "set user (ours) group nogroup-here: unable to find group nogroup-here: no matching entries in group file", ReasonUser, nil, func(c *Command) { c.Attr.Group = "nogroup-here" }},
 		{"user and uid", `set user: both a user ("daemon") and a uid (1) are given: keep one`, ReasonUser, nil, func(c *Command) { c.Attr.User, c.Attr.UID = "daemon", ptr[uint32](1) }},
+		{"root where that is forbidden", "set user: it would run as root, which runAsNonRoot forbids: give it another user", ReasonUser, nil, func(c *Command) { c.Attr.NonRoot, c.Attr.User = true, "root" }},
 		{"group and gid", `set group: both a group ("daemon") and a gid (1) are given: keep one`, ReasonUser, nil, func(c *Command) { c.Attr.Group, c.Attr.GID = "daemon", ptr[uint32](1) }},
 		{"an unknown limit", `set rlimit: unknown limit "files": known are as, core, cpu, data, fsize, locks, memlock, msgqueue, nice, nofile, nproc, rss, rtprio, rttime, sigpending, stack`, ReasonAttribute, nil, func(c *Command) { c.Attr.Rlimits = []Rlimit{{"files", 1, 1}} }},
 		{"a soft limit above the hard one", "set rlimit nofile=9:8: invalid argument: the soft limit must not be above the hard limit", ReasonAttribute, syscall.EINVAL, func(c *Command) { c.Attr.Rlimits = []Rlimit{{"nofile", 9, 8}} }},

@@ -285,11 +285,25 @@ func TestWhatTheConfigSaysIsWhatRuns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Name != "web_1" || c.Restart != process.OnFailure || c.StopSignal != 2 || c.StopTimeout != 3*time.Second ||
-		c.MaxRestarts != (process.Limit{Count: 5, Within: time.Minute}) || len(c.Watch) != 1 || c.Settle != settle ||
-		c.Backoff != (process.Backoff{Initial: time.Second, Max: time.Minute, Factor: 2, Jitter: 0.1, ResetAfter: 10 * time.Minute}) ||
-		c.StartupDeadline != 5*time.Minute+9*time.Second || c.PostStart == nil || c.OnReady == nil || c.PreStop == nil {
-		t.Errorf("%+v", c)
+	type life struct {
+		name                  string
+		restart               process.RestartPolicy
+		signal                int
+		stop, settle, startup time.Duration
+		limit                 process.Limit
+		backoff               process.Backoff
+		watchers              int
+		hooks                 [3]bool
+	}
+	got := life{
+		c.Name, c.Restart, int(c.StopSignal), c.StopTimeout, c.Settle, c.StartupDeadline, c.MaxRestarts, c.Backoff, len(c.Watch),
+		[3]bool{c.PostStart != nil, c.OnReady != nil, c.PreStop != nil},
+	}
+	if want := (life{
+		"web_1", process.OnFailure, 2, 3 * time.Second, settle, 5*time.Minute + 9*time.Second, process.Limit{Count: 5, Within: time.Minute},
+		process.Backoff{Initial: time.Second, Max: time.Minute, Factor: 2, Jitter: 0.1, ResetAfter: 10 * time.Minute}, 1, [3]bool{true, true, true},
+	}); got != want {
+		t.Errorf("\n got %+v\nwant %+v", got, want)
 	}
 	if len(c.DependsOn) != 1 || c.DependsOn[0].Names[0] != "db" || c.DependsOn[0].Condition != process.IsStarted {
 		t.Errorf("%+v", c.DependsOn)
