@@ -130,7 +130,7 @@ func (s *scanner) metaName(l []byte, k int) (name []byte, end int, err error) {
 	if q <= 0 {
 		return nil, 0, errSyntax(l, "a bad quoted name")
 	}
-	if name = s.unquote(l[k+1:q], isName); len(name) == 0 || !utf8.Valid(name) {
+	if name = s.unquote(l[k+1:q], isName); !goodName(name) {
 		return nil, 0, errSyntax(l, "a metric name that is empty or not UTF-8")
 	}
 	return name, q + 1, nil

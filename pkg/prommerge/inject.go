@@ -72,7 +72,7 @@ func newInjection(t *Target, honor HonorLabels, esc escaping) *injection {
 
 func (in *injection) add(name, value string, esc escaping) {
 	name = string(esc.appendName(nil, []byte(name), isLabel))
-	if name == "" || name == "__name__" || in.adds([]byte(name)) {
+	if !goodName([]byte(name)) || name == "__name__" || in.adds([]byte(name)) {
 		return // it would make every line of the page invalid
 	}
 	l := label{name: name, value: strings.ToValidUTF8(value, "\uFFFD")}

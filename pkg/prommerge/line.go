@@ -29,7 +29,7 @@ func (s *scanner) labels(b []byte, j int, into *[]lab, exemplar bool) (int, erro
 				return 0, errSyntax(b, "a second metric name")
 			}
 			s.metric, s.inBraces = s.unquote(name, isName), true
-			if len(s.metric) == 0 || !utf8.Valid(s.metric) {
+			if !goodName(s.metric) {
 				return 0, errSyntax(b, "a metric name that is empty or not UTF-8")
 			}
 			if b[j] == ',' {
@@ -39,7 +39,7 @@ func (s *scanner) labels(b []byte, j int, into *[]lab, exemplar bool) (int, erro
 		}
 		if quoted {
 			s.canonical = false
-			if name = s.unquote(name, isLabel); len(name) == 0 || !utf8.Valid(name) || exemplar && s.esc != allowUTF8 {
+			if name = s.unquote(name, isLabel); !goodName(name) || exemplar && s.esc != allowUTF8 {
 				return 0, errSyntax(b, "a label name that is empty, not UTF-8 or not wanted")
 			}
 		}
@@ -147,7 +147,7 @@ func (s *scanner) unquote(raw []byte, in uint8) []byte {
 		s.names = appendUnescaped(s.names, raw)
 		raw = s.names[at:]
 	}
-	if s.esc != allowUTF8 && utf8.Valid(raw) && !plain(raw, in) {
+	if s.esc != allowUTF8 && goodName(raw) && !plain(raw, in) {
 		at := len(s.names)
 		s.names = s.esc.appendName(s.names, raw, in)
 		raw = s.names[at:]

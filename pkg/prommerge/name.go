@@ -1,6 +1,7 @@
 package prommerge
 
 import (
+	"bytes"
 	"strconv"
 	"unicode/utf8"
 )
@@ -44,6 +45,11 @@ func labelEnd(b []byte, j int) int {
 		j++
 	}
 	return j
+}
+
+// goodName reports whether s is a name that Prometheus takes between quotes.
+func goodName(s []byte) bool {
+	return len(s) > 0 && utf8.Valid(s) && bytes.IndexByte(s, 0) < 0
 }
 
 func plainMetric[T string | []byte](s T) bool { return plain(s, isName) }

@@ -240,7 +240,7 @@ func readHead(msg []byte) (h head, err error) {
 	if h.typ == typNone {
 		h.typ = typCounter // 0, which is not written
 	}
-	if len(h.name) == 0 || !utf8.Valid(h.name) || !utf8.Valid(h.help) || !utf8.Valid(h.unit) {
+	if !goodName(h.name) || !utf8.Valid(h.help) || !utf8.Valid(h.unit) {
 		return h, errors.New("a name, help or unit that is empty or not UTF-8")
 	}
 	return h, nil
@@ -367,7 +367,7 @@ func (s *protoScanner) label(b []byte, canonical *bool) error {
 		}
 		b = rest
 	}
-	if len(l.name) == 0 || !utf8.Valid(l.name) || !utf8.Valid(l.value) || string(l.name) == "__name__" {
+	if !goodName(l.name) || !utf8.Valid(l.value) || string(l.name) == "__name__" {
 		return errors.New("a bad label")
 	}
 	if s.esc != allowUTF8 && !plainLabel(l.name) {
