@@ -182,6 +182,24 @@ func (g *grouping) finish(sorted bool) {
 	}
 }
 
+// shield gives a family without a TYPE that follows a histogram or summary one that says nothing: Prometheus 3 goes
+// on to normalise the labels le and quantile until it sees another TYPE.
+func (g *grouping) shield(w wire) {
+	if w == wireProto {
+		return
+	}
+	before := typNone
+	for _, f := range g.order {
+		s := &g.slots[f]
+		if s.typ == typNone && (before == typHistogram || before == typSummary) {
+			s.typ = typUntyped
+		}
+		if s.typ != typNone {
+			before = s.typ
+		}
+	}
+}
+
 // relearn makes what this merge chose what the next one compares pages with.
 func (g *grouping) relearn(w wire) {
 	for _, id := range g.order {

@@ -101,6 +101,7 @@ func (p *Page) merge(ctx context.Context) {
 	g.add(p.own)
 	g.finish(p.m.opt.Sort)
 	g.relearn(p.out.wire)
+	g.shield(p.out.wire)
 }
 
 func (p *Page) group() *grouping {

@@ -143,7 +143,8 @@ func (s *scanner) line(b []byte) (int, error) {
 		if s.om {
 			return 0, errSyntax(b, "a blank before #")
 		}
-		return s.comment(b[j:])
+		n, err := s.comment(b[j:])
+		return j + n, err
 	}
 	start := j
 	j = nameEnd(b, j)
