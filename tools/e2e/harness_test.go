@@ -27,6 +27,7 @@ type options struct {
 	env       []string // K=V, over the test's own environment
 	namespace bool     // as PID 1 of a pid namespace
 	stdin     io.Reader
+	chdir     string   // its directory, else that of the test
 	stdout    *os.File // given to it as it is, instead of the transcript
 }
 
@@ -67,6 +68,7 @@ func start(t *testing.T, o options) *wrapper {
 	w.cmd = exec.Command(argv[0], argv[1:]...)
 	w.cmd.Env = environment(append([]string{"HEALTH_SOCKET=127.0.0.1:0"}, o.env...)...)
 	w.cmd.Stdin, w.cmd.Stdout, w.cmd.Stderr = o.stdin, w.stdout, w.stderr
+	w.cmd.Dir = o.chdir
 	if o.stdout != nil {
 		w.cmd.Stdout = o.stdout
 	}
