@@ -216,6 +216,9 @@ func (s *scanner) omValue(b []byte, j int) (value, tail []byte, end int, err err
 
 // exemplar checks what follows the opening brace of an exemplar.
 func (s *scanner) exemplar(b []byte, j int) error {
+	if e := bytes.IndexByte(b[j:], '\n'); bytes.IndexByte(b[j:j+e], 0) >= 0 {
+		return errSyntax(b, "a NUL in an exemplar")
+	}
 	s.exLabs = s.exLabs[:0]
 	canonical := s.canonical
 	j, err := s.labels(b, j, &s.exLabs, true)

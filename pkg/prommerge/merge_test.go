@@ -177,6 +177,7 @@ func TestABadOpenMetricsPageIsDroppedWhole(t *testing.T) {
 		{"a blank between labels", "a{b=\"c\", d=\"e\"} 1\n# EOF\n", "syntax"},
 		{"no comma between labels", "a{b=\"c\"d=\"e\"} 1\n# EOF\n", "syntax"},
 		{"a timestamp that is NaN", "a 1 NaN\n# EOF\n", "syntax"},
+		{"a NUL in an exemplar", "a 1 # {b=\"\x00\"} 1\n# EOF\n", "syntax"},
 		{"an exemplar without a value", "a 1 # {b=\"c\"}\n# EOF\n", "syntax"},
 		{"a UNIT that is no suffix", "# UNIT a seconds\n# EOF\n", "syntax"},
 		{"untyped, which is called unknown here", "# TYPE a untyped\n# EOF\n", "syntax"},
