@@ -9,12 +9,13 @@ import (
 
 // checkEntry joins the two languages of an entry and checks what concerns more
 // than one key. It is called only where the single keys are right.
-func checkEntry(d *decoder, a *at, e *entry) {
+func checkEntry(d *decoder, a *at, v any) {
+	e := v.(*entry)
 	e.checkCommand(d, a)
 	e.checkSame(d, a)
 	e.checkIdentity(d, a)
 	e.checkCaps(d, a)
-	if e.readiness.Lock != nil && e.RestartPolicy == RestartNever {
+	if e.Checks.Lock != nil && e.RestartPolicy == RestartNever {
 		d.warnf(a.first("restartPolicy"), "use onFailure or always", "with never, a process that loses its lock is not started again")
 	}
 }
@@ -22,15 +23,15 @@ func checkEntry(d *decoder, a *at, e *entry) {
 func (e *entry) checkCommand(d *decoder, a *at) {
 	entrypoint, command := a.get("entrypoint"), a.get("command")
 	switch {
-	case e.entrypoint != "" && len(e.command) > 0:
+	case e.Entrypoint != "" && len(e.Command) > 0:
 		d.errorf(command.onKey(), "keep one: entrypoint and args, or Kubernetes' command and args", "entrypoint and command exclude each other")
-	case len(e.command) > 0 && strings.TrimSpace(e.command[0]) == "":
+	case len(e.Command) > 0 && strings.TrimSpace(e.Command[0]) == "":
 		d.errorf(command, "", "its first element, the program, is empty")
-	case len(e.command) > 0:
-		e.Exec = Exec{Command: slices.Concat(e.command, e.args), Expand: ExpandKubernetes}
-	case e.entrypoint != "":
-		e.Exec = Exec{Command: append([]string{e.entrypoint}, e.args...), Expand: ExpandKnown}
-		if len(e.args) == 0 && strings.ContainsAny(strings.TrimSpace(e.entrypoint), " \t\n") {
+	case len(e.Command) > 0:
+		e.Exec = Exec{Command: slices.Concat(e.Command, e.Args), Expand: ExpandKubernetes}
+	case e.Entrypoint != "":
+		e.Exec = Exec{Command: append([]string{e.Entrypoint}, e.Args...), Expand: ExpandKnown}
+		if len(e.Args) == 0 && strings.ContainsAny(strings.TrimSpace(e.Entrypoint), " \t\n") {
 			d.warnf(entrypoint, "put the arguments into args", "has a space: it is one file name, not a command line")
 		}
 	case a.get("image") != nil:
@@ -43,24 +44,24 @@ func (e *entry) checkCommand(d *decoder, a *at) {
 
 // checkSame joins keys that mean the same.
 func (e *entry) checkSame(d *decoder, a *at) {
-	if e.Dir != "" && e.workingDir != "" && e.Dir != e.workingDir {
+	if e.Dir != "" && e.WorkingDir != "" && e.Dir != e.WorkingDir {
 		d.errorf(a.get("workingDir").onKey(), "keep one of them", "dir and workingDir differ")
 	}
-	e.Dir = cmp.Or(e.Dir, e.workingDir)
-	if e.StopTimeout != nil && e.grace != nil && *e.StopTimeout != *e.grace {
+	e.Dir = cmp.Or(e.Dir, e.WorkingDir)
+	if e.StopTimeout != nil && e.Grace != nil && *e.StopTimeout != *e.Grace {
 		d.errorf(a.get("terminationGracePeriodSeconds").onKey(), "keep one of them", "stopTimeout and terminationGracePeriodSeconds differ")
 	}
-	e.StopTimeout = cmp.Or(e.StopTimeout, e.grace)
-	e.Lifecycle = e.lifecycle.Lifecycle
-	if s := e.lifecycle.stopSignal; s != 0 {
+	e.StopTimeout = cmp.Or(e.StopTimeout, e.Grace)
+	e.Lifecycle = e.Hooks.Lifecycle
+	if s := e.Hooks.StopSignal; s != 0 {
 		if a.get("stopSignal") != nil && e.StopSignal != s {
 			d.errorf(a.get("lifecycle").onKey(), "keep one of them", "stopSignal and lifecycle.stopSignal differ")
 		}
 		e.StopSignal = s
 	}
-	e.MemoryLimit = int64(e.memoryMB) << 20
-	if m := e.resources.limits.memory; m > 0 {
-		if e.memoryMB > 0 && m != e.MemoryLimit {
+	e.MemoryLimit = int64(e.MemoryMB) << 20
+	if m := e.Resources.Limits.Memory; m > 0 {
+		if e.MemoryMB > 0 && m != e.MemoryLimit {
 			d.errorf(a.get("resources").onKey(), "keep one of them", "memoryLimitMB and resources.limits.memory differ")
 		}
 		e.MemoryLimit = m
@@ -81,19 +82,19 @@ func (e *entry) checkIdentity(d *decoder, a *at) {
 			*to = id
 		}
 	}
-	set(&who.User, e.user, "user")
-	set(&who.User, number0(e.security.uid), "securityContext.runAsUser")
-	set(&who.Group, e.group, "group")
-	set(&who.Group, number0(e.security.gid), "securityContext.runAsGroup")
-	who.Groups = numbers(e.security.groups)
-	if c := e.sysProcAttr.credential; c != nil {
-		set(&who.User, number0(c.uid), "sysProcAttr.credential")
-		set(&who.Group, number0(c.gid), "sysProcAttr.credential")
-		if c.groups != nil {
-			who.Groups = numbers(c.groups)
+	set(&who.User, e.User, "user")
+	set(&who.User, number0(e.Security.UID), "securityContext.runAsUser")
+	set(&who.Group, e.Group, "group")
+	set(&who.Group, number0(e.Security.GID), "securityContext.runAsGroup")
+	who.Groups = numbers(e.Security.Groups)
+	if c := e.SysProcAttr.Credential; c != nil {
+		set(&who.User, number0(c.UID), "sysProcAttr.credential")
+		set(&who.Group, number0(c.GID), "sysProcAttr.credential")
+		if c.Groups != nil {
+			who.Groups = numbers(c.Groups)
 		}
 	}
-	who.RunAsNonRoot = e.security.runAsNonRoot
+	who.RunAsNonRoot = e.Security.RunAsNonRoot
 	if who.RunAsNonRoot && (who.User == "0" || who.User == "root") {
 		d.errorf(a.first("securityContext").onKey(), "give it another user", "runAsNonRoot is true and the user is %s", who.User)
 	}
@@ -118,19 +119,19 @@ func numbers(ns []int) []int64 {
 }
 
 func (e *entry) checkCaps(d *decoder, a *at) {
-	s := e.sysProcAttr
-	e.Sys.Chroot, e.Sys.Setsid, e.Sys.Pdeathsig, e.Sys.AmbientCaps = s.chroot, s.setsid, s.pdeathsig, s.ambientcaps
-	e.Sys.AddCaps, e.Sys.DropCaps = e.security.caps.add, e.security.caps.drop
-	e.Sys.NoNewPrivs = e.noNewPrivs
-	esc := e.security.escalation
+	s := e.SysProcAttr
+	e.Sys.Chroot, e.Sys.Setsid, e.Sys.Pdeathsig, e.Sys.AmbientCaps = s.Chroot, s.Setsid, s.Pdeathsig, s.Ambientcaps
+	e.Sys.AddCaps, e.Sys.DropCaps = e.Security.Caps.Add, e.Security.Caps.Drop
+	e.Sys.NoNewPrivs = e.NoNewPrivs
+	esc := e.Security.Escalation
 	if esc == nil {
 		return
 	}
-	if *esc && e.noNewPrivs {
+	if *esc && e.NoNewPrivs {
 		d.errorf(a.get("securityContext").onKey(), "keep one of them", "allowPrivilegeEscalation: true contradicts noNewPrivs: true")
 	}
-	if !*esc && slices.Contains(e.security.caps.add, Cap(21)) {
+	if !*esc && slices.Contains(e.Security.Caps.Add, Cap(21)) {
 		d.errorf(a.get("securityContext").onKey(), "", "allowPrivilegeEscalation: false contradicts the added CAP_SYS_ADMIN, as in Kubernetes")
 	}
-	e.Sys.NoNewPrivs = !*esc || e.noNewPrivs
+	e.Sys.NoNewPrivs = !*esc || e.NoNewPrivs
 }

@@ -90,7 +90,6 @@ func (a *at) onKey() *at {
 // decoder collects what is found in the files of one load.
 type decoder struct {
 	later    bool
-	notYet   map[string]bool
 	unsure   bool // of names: something that has one could not be read
 	stuck    *at  // where aliases became too many
 	errs     Errors
@@ -101,6 +100,7 @@ type decoder struct {
 	visited  int
 	entries  []*entry
 	ports    map[string]int // named ports of the process being read
+	shapes   map[*object]*shape
 }
 
 func (d *decoder) problem(a *at, hint, msg string) *Error {

@@ -1,121 +1,91 @@
 package spec
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 // entry is an element of the list of processes as it is written, before the
-// two languages for the same thing are joined.
+// two languages for the same thing are joined. What the tables name is
+// exported for package reflect.
 type entry struct {
 	Process
-	at *at
+	at      *at
+	visited int
 
-	entrypoint    string
-	command, args []string
-	workingDir    string
-	replicas      *int
-	deps          []dependency
-	memoryMB      int
-	resources     resources
-	grace         *time.Duration // terminationGracePeriodSeconds
-	user, group   string
-	noNewPrivs    bool
-	sysProcAttr   sysProcAttr
-	security      security
-	readiness     readiness
-	lifecycle     lifecycle
-	visited       int
+	Entrypoint    string
+	Command, Args []string
+	WorkingDir    string
+	Replicas      *int
+	Deps          []dependency
+	MemoryMB      int
+	Resources     resources
+	Grace         *time.Duration // terminationGracePeriodSeconds
+	User, Group   string
+	NoNewPrivs    bool
+	SysProcAttr   sysProcAttr
+	Security      security
+	Checks        readiness
+	Hooks         lifecycle
 }
 
-// entryObject is the table of the keys of a process.
-func entryObject() *object[entry] {
-	return &object[entry]{
-		name: "process", doc: "One process.",
-		fields: slices.Concat(commandFields(), envFields(), lifeFields(), probeFields(), sysFields(), inertFields()),
-		hints: map[string]string{
-			"cmd": "command", "exec": "entrypoint", "environment": "envs", "envfile": "envsFile", "cwd": "dir",
-			"directory": "dir", "restart": "restartPolicy", "autorestart": "restartPolicy", "numprocs": "replicas",
-			"scale": "replicas", "healthcheck": "readiness", "after": "dependsOn", "requires": "dependsOn",
-			"stopsignal": "stopSignal", "gracefulshutdowntimeout": "stopTimeout", "ulimits": "rlimits",
-		},
-		check: checkEntry,
-	}
-}
+// entryKeys is the table of the keys of a process.
+var entryKeys = object{
+	name: "process", doc: "One process.",
+	fields: []field{
+		// What runs.
+		{key: "name", doc: "Name of the process: letters, digits and `_.-`, at most 128 bytes; unique.", kind: processName, needed: true},
+		{key: "entrypoint", doc: "Program to run: a path, or a name that is looked up in PATH.", kind: filled, what: "program"},
+		{key: "command", doc: "Kubernetes: program and leading arguments, instead of entrypoint. `$(NAME)` is expanded as there.", kind: list, of: text, some: true, kube: true},
+		{key: "args", doc: "Arguments. `$(NAME)` of a known variable is expanded.", kind: list, of: text, kube: true},
+		{key: "dir", doc: "Working directory; the wrapper's by default.", kind: filled, what: "directory"},
+		{key: "workingDir", doc: "Kubernetes: the same as dir.", kind: text, kube: true},
+		{key: "replicas", doc: "Number of copies, named name_0, name_1, …", kind: integer, low: 1, high: maxProcesses},
+		{key: "labels", doc: "Labels of its log lines, events and merged metrics.", kind: labels},
 
-func commandFields() []field[entry] {
-	return []field[entry]{
-		key("name", "Name of the process: letters, digits and `_.-`, at most 128 bytes; unique.", processName(), func(e *entry) *string { return &e.Name }).require(),
-		key("entrypoint", "Program to run: a path, or a name that is looked up in PATH.", filled("program"), func(e *entry) *string { return &e.entrypoint }),
-		key("command", "Kubernetes: program and leading arguments, instead of entrypoint. `$(NAME)` is expanded as there.", some(text()), func(e *entry) *[]string { return &e.command }).asKube(),
-		key("args", "Arguments. `$(NAME)` of a known variable is expanded.", list(text()), func(e *entry) *[]string { return &e.args }).asKube(),
-		key("dir", "Working directory; the wrapper's by default.", filled("directory"), func(e *entry) *string { return &e.Dir }),
-		key("workingDir", "Kubernetes: the same as dir.", text(), func(e *entry) *string { return &e.workingDir }).asKube(),
-		key("replicas", "Number of copies, named name_0, name_1, …", optional(integer(1, maxProcesses)), func(e *entry) **int { return &e.replicas }),
-		key("labels", "Labels of its log lines, events and merged metrics.", labels(), func(e *entry) *map[string]string { return &e.Labels }),
-	}
-}
+		// Its environment.
+		{key: "envs", doc: "Variables of the environment: a map of names and values.", kind: envMap, to: "Env.Envs"},
+		{key: "env", doc: "Kubernetes: a list of variables; `$(NAME)` is expanded.", kind: envList, in: &envKeys, to: "Env.Vars", kube: true},
+		{key: "envFrom", doc: "Files with variables, read at each start.", kind: envFrom, in: &envFromKeys, to: "Env.Files", kube: true},
+		{key: "envsFile", doc: "File with `NAME=value` lines, read at each start; wins over all others.", kind: filled, what: "path", to: "Env.File"},
 
-func envFields() []field[entry] {
-	return []field[entry]{
-		key("envs", "Variables of the environment: a map of names and values.", envMap(), func(e *entry) *[]EnvVar { return &e.Env.Envs }),
-		key("env", "Kubernetes: a list of variables; `$(NAME)` is expanded.", envList(), func(e *entry) *[]EnvVar { return &e.Env.Vars }).asKube(),
-		key("envFrom", "Files with variables, read at each start.", envFrom(), func(e *entry) *[]EnvFile { return &e.Env.Files }).asKube(),
-		key("envsFile", "File with `NAME=value` lines, read at each start; wins over all others.", filled("path"), func(e *entry) *string { return &e.Env.File }),
-	}
-}
+		// Its life.
+		{key: "restartPolicy", doc: "After which ends it is started again; in any case.", kind: oneOf, names: []string{string(RestartAlways), string(RestartOnFailure), string(RestartNever)}, kube: true, def: string(RestartAlways)},
+		{key: "backoff", doc: "Pause before a restart.", kind: block, in: &backoffKeys},
+		{key: "maxRestarts", doc: "When this is exceeded the process has failed for good.", kind: block, in: &maxRestartsKeys},
+		{key: "essential", doc: "When it ends for good, the pod is stopped, with its exit code.", kind: boolean, def: "false"},
+		{key: "dependsOn", doc: "Processes that must be there first.", kind: list, of: dependsOn, in: &dependencyKeys, to: "Deps"},
+		{key: "stopSignal", doc: "Signal that asks it to stop.", kind: signal, def: "SIGTERM"},
+		{key: "stopTimeout", doc: "Time from the stop signal to SIGKILL; the global deadline by default, and never beyond it.", kind: duration},
+		{key: "terminationGracePeriodSeconds", doc: "Kubernetes: the same as stopTimeout.", kind: seconds, to: "Grace", kube: true},
+		{key: "logFormat", doc: "What is done with its lines; LOG_FORMAT by default.", kind: oneOf, names: []string{"wrap", "auto", "free", "plain"}},
+		{key: "log", doc: "Bounds of its output.", kind: block, in: &logKeys},
+		{key: "promTarget", doc: "URL of its metrics, for /prommerge.", kind: webURL},
+		{key: "memoryLimitMB", doc: "Restart it when its whole tree uses more, in MiB.", kind: mebi, low: 1, high: 1 << 30, to: "MemoryMB"},
+		{key: "postStart", doc: "Hook that runs once per start, after the first good round of checks.", kind: block, in: &postStartKeys},
 
-func lifeFields() []field[entry] {
-	grace := func(e *entry) **time.Duration { return &e.grace }
-	return []field[entry]{
-		keyOr("restartPolicy", "After which ends it is started again; in any case.", oneOf(RestartAlways, RestartOnFailure, RestartNever), RestartAlways, func(e *entry) *RestartPolicy { return &e.RestartPolicy }).asKube(),
-		sub("backoff", "Pause before a restart.", backoffObject(), func(e *entry) *Backoff { return &e.Backoff }),
-		block("maxRestarts", "When this is exceeded the process has failed for good.", maxRestartsObject(), func(e *entry) **MaxRestarts { return &e.MaxRestarts }),
-		keyOr("essential", "When it ends for good, the pod is stopped, with its exit code.", boolean(), false, func(e *entry) *bool { return &e.Essential }),
-		key("dependsOn", "Processes that must be there first.", dependencies(), func(e *entry) *[]dependency { return &e.deps }),
-		keyOr("stopSignal", "Signal that asks it to stop.", signal(), sigTerm, func(e *entry) *sig { return &e.StopSignal }),
-		key("stopTimeout", "Time from the stop signal to SIGKILL; the global deadline by default, and never beyond it.", optional(duration(0)), func(e *entry) **time.Duration { return &e.StopTimeout }),
-		key("terminationGracePeriodSeconds", "Kubernetes: the same as stopTimeout.", optional(seconds(0)), grace).asKube(),
-		key("logFormat", "What is done with its lines; LOG_FORMAT by default.", oneOf("wrap", "auto", "free", "plain"), func(e *entry) *string { return &e.LogFormat }),
-		sub("log", "Bounds of its output.", logObject(), func(e *entry) *Log { return &e.Log }),
-		key("promTarget", "URL of its metrics, for /prommerge.", webURL(), func(e *entry) *string { return &e.PromTarget }),
-		key("memoryLimitMB", "Restart it when its whole tree uses more, in MiB.", megabytes(), func(e *entry) *int { return &e.memoryMB }),
-		block("postStart", "Hook that runs once per start, after the first good round of checks.", postStartObject(), func(e *entry) **PostStart { return &e.PostStart }),
-	}
-}
+		// Its health.
+		{key: "readiness", doc: "Checks. One that fails un-readies; failureThreshold times in a row: restart.", kind: block, in: &checkKeys, to: "Checks"},
+		{key: "startupProbe", doc: "Kubernetes: holds the other probes back until it passes.", kind: block, in: &startupKeys, kube: true},
+		{key: "livenessProbe", doc: "Kubernetes: restarts.", kind: block, in: &livenessKeys, kube: true},
+		{key: "readinessProbe", doc: "Kubernetes: un-readies only.", kind: block, in: &readinessKeys, kube: true},
+		{key: "lifecycle", doc: "Kubernetes: hooks.", kind: block, in: &lifecycleKeys, to: "Hooks", kube: true},
 
-func probeFields() []field[entry] {
-	return []field[entry]{
-		sub("readiness", "Checks. One that fails un-readies; failureThreshold times in a row: restart.", readinessObject(), func(e *entry) *readiness { return &e.readiness }),
-		block("startupProbe", "Kubernetes: holds the other probes back until it passes.", probeObject("startupProbe"), func(e *entry) **Probe { return &e.StartupProbe }).asKube(),
-		block("livenessProbe", "Kubernetes: restarts.", probeObject("livenessProbe"), func(e *entry) **Probe { return &e.LivenessProbe }).asKube(),
-		block("readinessProbe", "Kubernetes: un-readies only.", probeObject("readinessProbe"), func(e *entry) **Probe { return &e.ReadinessProbe }).asKube(),
-		sub("lifecycle", "Kubernetes: hooks.", lifecycleObject(), func(e *entry) *lifecycle { return &e.lifecycle }).asKube(),
-	}
-}
-
-func sysFields() []field[entry] {
-	return []field[entry]{
-		key("user", "User to run as: a name or a number.", filled("user"), func(e *entry) *string { return &e.user }),
-		key("group", "Group to run as: a name or a number; the user's by default.", filled("group"), func(e *entry) *string { return &e.group }),
-		key("umask", "Octal digits, as in the shell.", optional(umask()), func(e *entry) **int { return &e.Sys.Umask }),
-		key("nice", "Scheduling priority.", optional(integer(-20, 19)), func(e *entry) **int { return &e.Sys.Nice }),
-		key("oomScoreAdj", "Whom the kernel kills first when memory ends: 1000; last: -1000.", optional(integer(-1000, 1000)), func(e *entry) **int { return &e.Sys.OOMScoreAdj }),
-		key("rlimits", "Resource limits: {nofile: 65536, core: {soft: 0, hard: unlimited}}.", rlimits(), func(e *entry) *[]Rlimit { return &e.Sys.Rlimits }),
-		keyOr("noNewPrivs", "It and its children can gain no privileges (set-uid, file capabilities).", boolean(), false, func(e *entry) *bool { return &e.noNewPrivs }),
-		sub("sysProcAttr", "Attributes of the process, as Go's syscall.SysProcAttr names them.", sysProcAttrObject(), func(e *entry) *sysProcAttr { return &e.sysProcAttr }),
-		sub("securityContext", "Kubernetes: whom it runs as.", securityObject(), func(e *entry) *security { return &e.security }).asKube(),
-		sub("resources", "Kubernetes: limits.memory is the same as memoryLimitMB, as a quantity.", resourcesObject(), func(e *entry) *resources { return &e.resources }).asKube(),
-	}
-}
-
-func inertFields() []field[entry] {
-	var fields []field[entry]
-	for _, name := range []string{
+		// What the kernel knows of it.
+		{key: "user", doc: "User to run as: a name or a number.", kind: filled, what: "user"},
+		{key: "group", doc: "Group to run as: a name or a number; the user's by default.", kind: filled, what: "group"},
+		{key: "umask", doc: "Octal digits, as in the shell.", kind: umask, to: "Sys.Umask"},
+		{key: "nice", doc: "Scheduling priority.", kind: integer, low: -20, high: 19, to: "Sys.Nice"},
+		{key: "oomScoreAdj", doc: "Whom the kernel kills first when memory ends: 1000; last: -1000.", kind: integer, low: -1000, high: 1000, to: "Sys.OOMScoreAdj"},
+		{key: "rlimits", doc: "Resource limits: {nofile: 65536, core: {soft: 0, hard: unlimited}}.", kind: rlimits, to: "Sys.Rlimits"},
+		{key: "noNewPrivs", doc: "It and its children can gain no privileges (set-uid, file capabilities).", kind: boolean, def: "false"},
+		{key: "sysProcAttr", doc: "Attributes of the process, as Go's syscall.SysProcAttr names them.", kind: block, in: &sysProcAttrKeys},
+		{key: "securityContext", doc: "Kubernetes: whom it runs as.", kind: block, in: &securityKeys, to: "Security", kube: true},
+		{key: "resources", doc: "Kubernetes: limits.memory is the same as memoryLimitMB, as a quantity.", kind: block, in: &resourcesKeys, kube: true},
+	},
+	inert: []string{
 		"image", "imagePullPolicy", "ports", "volumeMounts", "volumeDevices", "tty", "stdin", "stdinOnce",
 		"terminationMessagePath", "terminationMessagePolicy", "resizePolicy", "restartPolicyRules",
-	} {
-		fields = append(fields, inert[entry](name))
-	}
-	return fields
+	},
+	hints: "after=dependsOn autorestart=restartPolicy cmd=command cwd=dir directory=dir envfile=envsFile environment=envs exec=entrypoint " +
+		"gracefulshutdowntimeout=stopTimeout healthcheck=readiness numprocs=replicas requires=dependsOn restart=restartPolicy scale=replicas " +
+		"stopsignal=stopSignal ulimits=rlimits",
+	check: checkEntry,
 }

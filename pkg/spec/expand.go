@@ -25,8 +25,8 @@ func (d *decoder) checkNames() map[string]*entry {
 			continue
 		}
 		n := 1
-		if e.replicas != nil {
-			n = *e.replicas
+		if e.Replicas != nil {
+			n = *e.Replicas
 		}
 		place := e.at.get("name")
 		total, copied = total+n, copied+n*e.visited
@@ -61,17 +61,17 @@ func (d *decoder) duplicate(place *at, e, other *entry, name string) {
 // names are the names that an entry takes: with replicas the base name too.
 func (e *entry) names() []string {
 	names := []string{e.Name}
-	if e.replicas != nil {
+	if e.Replicas != nil {
 		names = append(names, e.replicaNames()...)
 	}
 	return names
 }
 
 func (e *entry) replicaNames() []string {
-	if e.replicas == nil {
+	if e.Replicas == nil {
 		return []string{e.Name}
 	}
-	names := make([]string, *e.replicas)
+	names := make([]string, *e.Replicas)
 	for i := range names {
 		names[i] = e.Name + "_" + strconv.Itoa(i)
 	}
@@ -117,7 +117,7 @@ func (d *decoder) resolve(byName map[string]*entry) map[*entry][]dependency {
 	targets := map[string][]string{} // shared by all who depend on it
 	for _, e := range d.entries {
 		seen := map[string]bool{}
-		for _, dep := range e.deps {
+		for _, dep := range e.Deps {
 			on := byName[dep.Name]
 			switch {
 			case on == nil:

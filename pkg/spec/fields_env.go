@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"reflect"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -11,12 +12,11 @@ func goodVar(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r == '=' || r <= ' ' || r == 0x7f })
 }
 
-func varName() kind[string] {
-	f := form{"type": "string", "minLength": 1, "pattern": "^[^=\\s]+$"}
-	return kind[string]{name: "name", form: formOf(f), read: func(d *decoder, a *at) (string, bool) {
-		s, ok := d.scalar(a, "the name of a variable")
-		return s, ok && d.checkVar(a, s)
-	}}
+var varName = &kind{name: "name", form: `{"type":"string","minLength":1,"pattern":"^[^=\\s]+$"}`, read: readText, text: (*decoder).varName}
+
+func (d *decoder) varName(a *at) (string, bool) {
+	s, ok := d.scalar(a, "the name of a variable")
+	return s, ok && d.checkVar(a, s)
 }
 
 func (d *decoder) checkVar(a *at, name string) bool {
@@ -33,156 +33,168 @@ func (d *decoder) checkVar(a *at, name string) bool {
 	return false
 }
 
-// envMap is a map of names and values, in the order of the file.
-func envMap() kind[[]EnvVar] {
-	f := form{"type": "object", "additionalProperties": scalarForm(nil)}
-	return kind[[]EnvVar]{name: "map of strings", form: formOf(f), read: func(d *decoder, a *at) ([]EnvVar, bool) {
-		if !d.members(a, "write NAME: value, one a line; the list form is called env") {
-			return nil, false
+var envMap = &kind{name: "map of strings", form: `{"type":"object","additionalProperties":` + scalarForm + `}`, read: readEnvMap}
+
+// readEnvMap reads a map of names and values, in the order of the file.
+func readEnvMap(d *decoder, a *at, _ *field, to reflect.Value) bool {
+	if !d.members(a, "write NAME: value, one a line; the list form is called env") {
+		return false
+	}
+	vars := make([]EnvVar, 0, len(a.pairs))
+	for _, p := range a.pairs {
+		m := a.member(p)
+		if !d.checkVar(m.onKey(), p.name) {
+			continue
 		}
-		vars := make([]EnvVar, 0, len(a.pairs))
-		for _, p := range a.pairs {
-			m := a.member(p)
-			if !d.checkVar(m.onKey(), p.name) {
-				continue
-			}
-			if m.node.Tag == "!!null" {
-				d.errorf(m, `write "" for an empty value`, "has no value")
-				continue
-			}
-			if v, ok := d.scalar(m, "a string"); ok {
-				vars = append(vars, EnvVar{Name: p.name, Value: v, Expand: ExpandKnown})
-			}
+		if m.node.Tag == "!!null" {
+			d.errorf(m, `write "" for an empty value`, "has no value")
+			continue
 		}
-		return vars, true
-	}}
+		if v, ok := d.scalar(m, "a string"); ok {
+			vars = append(vars, EnvVar{Name: p.name, Value: v, Expand: ExpandKnown})
+		}
+	}
+	to.Set(reflect.ValueOf(vars))
+	return true
 }
+
+var (
+	envList   = &kind{name: "list of maps", many: true, read: readEnvList}
+	envFrom   = &kind{name: "list of maps", many: true, read: readEnvFrom}
+	elsewhere = &kind{name: "any", form: `{}`, read: readElsewhere}
+)
+
+// readElsewhere notes a reference of Kubernetes, which is accepted with a
+// warning: it cannot be resolved here.
+func readElsewhere(d *decoder, a *at, f *field, to reflect.Value) bool {
+	d.warnf(a, f.what+", whose environment is inherited", "%s cannot be resolved here", quote(f.key))
+	return setText(to, f.key)
+}
+
+const (
+	elsewhereDoc = "Accepted with a warning: it cannot be resolved here."
+	setOutside   = "set the variable on the wrapper's container"
+	putOutside   = "put it on the wrapper's container"
+)
 
 // rawVar is an element of env.
 type rawVar struct {
-	name, value string
-	from        *valueFrom
+	Name, Value string
+	ValueFrom   *valueFrom
 }
 
 type valueFrom struct {
-	field   string
-	other   string // a source that cannot be resolved here
-	version string // of the field's API; there is one
+	FieldRef fieldRef
+	Other    string // a source that cannot be resolved here
 }
 
-// envList is Kubernetes' list of variables. Those whose source cannot be
+type fieldRef struct {
+	FieldPath  string
+	APIVersion string // there is one
+}
+
+var envKeys = object{
+	name: "env", doc: "A variable.",
+	fields: []field{
+		{key: "name", doc: "Name.", kind: varName, needed: true},
+		{key: "value", doc: "Value; `$(NAME)` is expanded.", kind: text, kube: true},
+		{key: "valueFrom", doc: "Where the value comes from.", kind: block, in: &valueFromKeys, kube: true},
+	},
+	check: checkRawVar,
+}
+
+func checkRawVar(d *decoder, a *at, v any) {
+	if v := v.(*rawVar); v.ValueFrom != nil && v.Value != "" {
+		d.errorf(a.get("valueFrom").onKey(), "keep one of them", "value and valueFrom exclude each other")
+	}
+}
+
+var valueFromKeys = object{
+	name: "valueFrom", doc: "Source of a value.",
+	fields: []field{
+		{key: "fieldRef", doc: "A field of the pod.", kind: block, in: &fieldRefKeys, kube: true},
+		{key: "secretKeyRef", doc: elsewhereDoc, kind: elsewhere, what: setOutside, to: "Other", kube: true},
+		{key: "configMapKeyRef", doc: elsewhereDoc, kind: elsewhere, what: setOutside, to: "Other", kube: true},
+		{key: "resourceFieldRef", doc: elsewhereDoc, kind: elsewhere, what: setOutside, to: "Other", kube: true},
+		{key: "fileKeyRef", doc: elsewhereDoc, kind: elsewhere, what: setOutside, to: "Other", kube: true},
+	},
+	one: []string{"fieldRef", "secretKeyRef", "configMapKeyRef", "resourceFieldRef", "fileKeyRef"},
+}
+
+var fieldRefKeys = object{
+	name: "fieldRef", doc: "A field of the pod.",
+	fields: []field{
+		{key: "fieldPath", doc: "metadata.name (POD_NAME, else HOSTNAME), metadata.namespace (POD_NAMESPACE) or spec.nodeName (NODE_NAME).", kind: filled, what: "field", needed: true},
+		{key: "apiVersion", doc: "v1, as in Kubernetes.", kind: text, to: "APIVersion", kube: true},
+	},
+	check: checkFieldRef,
+}
+
+// checkFieldRef drops a field that cannot be resolved here.
+func checkFieldRef(d *decoder, a *at, v any) {
+	ref := v.(*fieldRef)
+	switch ref.FieldPath {
+	case "metadata.name", "metadata.namespace", "spec.nodeName":
+	default:
+		d.warnf(a.first("fieldPath"), setOutside+", whose environment is inherited", "%s cannot be resolved here", quote(ref.FieldPath))
+		ref.FieldPath = ""
+	}
+}
+
+// readEnvList reads Kubernetes' list of variables. Those whose source cannot be
 // resolved here are left out, so that the wrapper's own value shows through.
-func envList() kind[[]EnvVar] {
-	o := &object[rawVar]{
-		name: "env", doc: "A variable.",
-		fields: []field[rawVar]{
-			key("name", "Name.", varName(), func(v *rawVar) *string { return &v.name }).require(),
-			key("value", "Value; `$(NAME)` is expanded.", text(), func(v *rawVar) *string { return &v.value }).asKube(),
-			block("valueFrom", "Where the value comes from.", valueFromObject(), func(v *rawVar) **valueFrom { return &v.from }).asKube(),
-		},
-		check: func(d *decoder, a *at, v *rawVar) {
-			if v.from != nil && v.value != "" {
-				d.errorf(a.get("valueFrom").onKey(), "keep one of them", "value and valueFrom exclude each other")
-			}
-		},
+func readEnvList(d *decoder, a *at, f *field, to reflect.Value) bool {
+	if a.node.Kind == yaml.MappingNode {
+		d.wrongKind(a, "a list", "the map form is called envs")
+		return false
 	}
-	all := list(o.kind())
-	return kind[[]EnvVar]{name: "list of maps", form: all.form, rows: all.rows, read: func(d *decoder, a *at) ([]EnvVar, bool) {
-		if a.node.Kind == yaml.MappingNode {
-			d.wrongKind(a, "a list", "the map form is called envs")
-			return nil, false
-		}
-		raw, ok := all.read(d, a)
-		vars := make([]EnvVar, 0, len(raw))
-		for _, r := range raw {
-			switch {
-			case r.from == nil:
-				vars = append(vars, EnvVar{Name: r.name, Value: r.value, Expand: ExpandKubernetes})
-			case r.from.field != "":
-				vars = append(vars, EnvVar{Name: r.name, Field: r.from.field})
-			}
-		}
-		return vars, ok
-	}}
-}
-
-func valueFromObject() *object[valueFrom] {
-	fieldRef := &object[valueFrom]{name: "fieldRef", doc: "A field of the pod.", fields: []field[valueFrom]{
-		key("fieldPath", "metadata.name (POD_NAME, else HOSTNAME), metadata.namespace (POD_NAMESPACE) or spec.nodeName (NODE_NAME).", filled("field"), func(v *valueFrom) *string { return &v.field }).require(),
-		key("apiVersion", "v1, as in Kubernetes.", text(), func(v *valueFrom) *string { return &v.version }).asKube(),
-	}}
-	o := &object[valueFrom]{
-		name: "valueFrom", doc: "Source of a value.",
-		fields: []field[valueFrom]{{
-			key: "fieldRef", doc: "A field of the pod.", typ: "map", form: fieldRef.ref, rows: fieldRef.rows, kube: true,
-			read: readFieldRef(fieldRef),
-		}},
-		one: []string{"fieldRef", "secretKeyRef", "configMapKeyRef", "resourceFieldRef", "fileKeyRef"},
+	var raw []rawVar
+	if !readList(d, a, &field{of: block, in: f.in}, reflect.ValueOf(&raw).Elem()) {
+		return false
 	}
-	for _, name := range o.one[1:] {
-		o.fields = append(o.fields, field[valueFrom]{
-			key: name, doc: "Accepted with a warning: it cannot be resolved here.", typ: "any", kube: true,
-			form: formOf(form{}),
-			read: func(d *decoder, a *at, v *valueFrom) { d.unresolved(a, v, name) },
-		})
-	}
-	return o
-}
-
-func readFieldRef(o *object[valueFrom]) func(*decoder, *at, *valueFrom) {
-	return func(d *decoder, a *at, v *valueFrom) {
-		if !o.read(d, a, v) {
-			return
-		}
-		switch v.field {
-		case "metadata.name", "metadata.namespace", "spec.nodeName", "":
-		default:
-			d.unresolved(a.first("fieldPath"), v, v.field)
-			v.field = ""
+	vars := make([]EnvVar, 0, len(raw))
+	for _, r := range raw {
+		switch {
+		case r.ValueFrom == nil:
+			vars = append(vars, EnvVar{Name: r.Name, Value: r.Value, Expand: ExpandKubernetes})
+		case r.ValueFrom.FieldRef.FieldPath != "":
+			vars = append(vars, EnvVar{Name: r.Name, Field: r.ValueFrom.FieldRef.FieldPath})
 		}
 	}
-}
-
-func (d *decoder) unresolved(a *at, v *valueFrom, what string) {
-	v.other = what
-	d.warnf(a, "set the variable on the wrapper's container, whose environment is inherited", "%s cannot be resolved here", quote(what))
+	to.Set(reflect.ValueOf(vars))
+	return true
 }
 
 // rawFile is an element of envFrom: ours, or a reference of Kubernetes.
 type rawFile struct {
 	EnvFile
-	ref string
+	Ref string
 }
 
-// envFrom is [{file}]. References of Kubernetes are accepted with a warning.
-func envFrom() kind[[]EnvFile] {
-	o := &object[rawFile]{
-		name: "envFrom", doc: "A file with variables.",
-		fields: []field[rawFile]{
-			key("file", "Path of a file with `NAME=value` lines.", filled("path"), func(f *rawFile) *string { return &f.Path }),
-			key("prefix", "Put before each name.", text(), func(f *rawFile) *string { return &f.Prefix }).asKube(),
-			keyOr("optional", "A missing file is no error.", boolean(), false, func(f *rawFile) *bool { return &f.Optional }),
-		},
-		one: []string{"file", "configMapRef", "secretRef"},
+var envFromKeys = object{
+	name: "envFrom", doc: "A file with variables.",
+	fields: []field{
+		{key: "file", doc: "Path of a file with `NAME=value` lines.", kind: filled, what: "path", to: "Path"},
+		{key: "prefix", doc: "Put before each name.", kind: text, kube: true},
+		{key: "optional", doc: "A missing file is no error.", kind: boolean, def: "false"},
+		{key: "configMapRef", doc: elsewhereDoc, kind: elsewhere, what: putOutside, to: "Ref", kube: true},
+		{key: "secretRef", doc: elsewhereDoc, kind: elsewhere, what: putOutside, to: "Ref", kube: true},
+	},
+	one: []string{"file", "configMapRef", "secretRef"},
+}
+
+// readEnvFrom reads [{file}]. References of Kubernetes are left out.
+func readEnvFrom(d *decoder, a *at, f *field, to reflect.Value) bool {
+	var raw []rawFile
+	if !readList(d, a, &field{of: block, in: f.in}, reflect.ValueOf(&raw).Elem()) {
+		return false
 	}
-	for _, name := range o.one[1:] {
-		o.fields = append(o.fields, field[rawFile]{
-			key: name, doc: "Accepted with a warning: it cannot be resolved here.", typ: "any", kube: true, form: formOf(form{}),
-			read: func(d *decoder, a *at, f *rawFile) {
-				f.ref = name
-				d.warnf(a, "put it on the wrapper's container, whose environment is inherited", "%q cannot be resolved here", name)
-			},
-		})
-	}
-	all := list(o.kind())
-	return kind[[]EnvFile]{name: "list of maps", form: all.form, rows: all.rows, read: func(d *decoder, a *at) ([]EnvFile, bool) {
-		raw, ok := all.read(d, a)
-		files := make([]EnvFile, 0, len(raw))
-		for _, r := range raw {
-			if r.ref == "" {
-				files = append(files, r.EnvFile)
-			}
+	files := make([]EnvFile, 0, len(raw))
+	for _, r := range raw {
+		if r.Ref == "" {
+			files = append(files, r.EnvFile)
 		}
-		return files, ok
-	}}
+	}
+	to.Set(reflect.ValueOf(files))
+	return true
 }

@@ -1,148 +1,161 @@
 package spec
 
 import (
+	"reflect"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // localhost is what a probe without a host talks to: where Kubernetes takes
 // the pod's address, its processes are here.
 const localhost = "127.0.0.1"
 
-// probeObject is the table of one of Kubernetes' three probes.
-func probeObject(name string) *object[Probe] {
-	most := int64(1)
-	if name == "readinessProbe" {
-		most = 1_000_000
-	}
-	o := &object[Probe]{
-		name: name, doc: "A probe of Kubernetes.",
-		fields: []field[Probe]{
-			kubeExec("A command that must exit 0.", ExpandKubernetes, func(p *Probe) **Exec { return &p.Exec }),
-			block("httpGet", "A GET that must answer 200 to 399.", httpGetObject(), func(p *Probe) **HTTPGet { return &p.HTTPGet }),
-			block("tcpSocket", "A port that must accept.", tcpSocketObject(), func(p *Probe) **TCPSocket { return &p.TCPSocket }),
-			block("grpc", "A port that must serve grpc.health.v1.", grpcObject(), func(p *Probe) **GRPC { return &p.GRPC }),
-			keyOr("initialDelaySeconds", "Pause between the start and the first probe.", seconds(0), 0, func(p *Probe) *time.Duration { return &p.InitialDelay }),
-			keyOr("periodSeconds", "Pause between two probes.", orDefault(seconds(time.Second), 10*time.Second), 10*time.Second, func(p *Probe) *time.Duration { return &p.Period }),
-			keyOr("timeoutSeconds", "Of each probe.", orDefault(seconds(time.Second), time.Second), time.Second, func(p *Probe) *time.Duration { return &p.Timeout }),
-			keyOr("successThreshold", "So many successes in a row make it good; 1 for startup and liveness.", orDefault(integer(1, most), 1), 1, func(p *Probe) *int { return &p.SuccessThreshold }),
-			keyOr("failureThreshold", "So many failures in a row make it bad.", orDefault(integer(1, 1_000_000), 3), 3, func(p *Probe) *int { return &p.FailureThreshold }),
-		},
-		one: []string{"exec", "httpGet", "tcpSocket", "grpc"},
-	}
-	if name != "readinessProbe" {
-		o.fields = append(o.fields, key("terminationGracePeriodSeconds", "Instead of the process's, when this probe ends it.", optional(seconds(time.Second)), func(p *Probe) **time.Duration { return &p.TerminationGracePeriod }))
-	}
-	for i := range o.fields {
-		o.fields[i].kube = true
-	}
-	o.hints = map[string]string{"http": "httpGet", "tcp": "tcpSocket", "delay": "initialDelaySeconds", "period": "periodSeconds", "timeout": "timeoutSeconds"}
-	return o
+var (
+	port        = &kind{name: "port", form: `{"type":["integer","string"],"minimum":1,"maximum":65535}`, read: readPort}
+	host        = &kind{name: "host", form: scalarForm, read: readText, text: (*decoder).host}
+	urlPath     = &kind{name: "path", form: scalarForm, read: readText, text: (*decoder).urlPath}
+	headerName  = &kind{name: "name", form: scalarForm, read: readText, text: (*decoder).headerName}
+	headerValue = &kind{name: "string", form: scalarForm, read: readText, text: (*decoder).headerValue}
+	probeExec   = &kind{name: "map", read: readProbeExec}
+)
+
+// probeKeys are what Kubernetes' three probes have in common.
+var probeKeys = object{fields: []field{
+	{key: "exec", doc: "A command that must exit 0.", kind: probeExec, in: &execKeys, kube: true},
+	{key: "httpGet", doc: "A GET that must answer 200 to 399.", kind: block, in: &httpGetKeys, to: "HTTPGet", kube: true},
+	{key: "tcpSocket", doc: "A port that must accept.", kind: block, in: &tcpSocketKeys, to: "TCPSocket", kube: true},
+	{key: "grpc", doc: "A port that must serve grpc.health.v1.", kind: block, in: &grpcKeys, to: "GRPC", kube: true, later: true},
+	{key: "initialDelaySeconds", doc: "Pause between the start and the first probe.", kind: seconds, to: "InitialDelay", kube: true, def: "0"},
+	{key: "periodSeconds", doc: "Pause between two probes.", kind: seconds, low: second, to: "Period", zero: true, kube: true, def: "10"},
+	{key: "timeoutSeconds", doc: "Of each probe.", kind: seconds, low: second, to: "Timeout", zero: true, kube: true, def: "1"},
+}}
+
+var (
+	probeHandlers = []string{"exec", "httpGet", "tcpSocket", "grpc"}
+	startupKeys   = object{name: "startupProbe", doc: probeDoc, base: &probeKeys, fields: endingProbe, one: probeHandlers, hints: probeHints}
+	livenessKeys  = object{name: "livenessProbe", doc: probeDoc, base: &probeKeys, fields: endingProbe, one: probeHandlers, hints: probeHints}
+	readinessKeys = object{name: "readinessProbe", doc: probeDoc, base: &probeKeys, fields: []field{
+		{key: "successThreshold", doc: successDoc, kind: integer, low: 1, high: often, zero: true, kube: true, def: "1"},
+		{key: "failureThreshold", doc: failureDoc, kind: integer, low: 1, high: often, zero: true, kube: true, def: "3"},
+	}, one: probeHandlers, hints: probeHints}
+)
+
+// endingProbe are the other keys of a probe that can end its process.
+var endingProbe = []field{
+	{key: "successThreshold", doc: successDoc, kind: integer, low: 1, high: 1, zero: true, kube: true, def: "1"},
+	{key: "failureThreshold", doc: failureDoc, kind: integer, low: 1, high: often, zero: true, kube: true, def: "3"},
+	{key: "terminationGracePeriodSeconds", doc: "Instead of the process's, when this probe ends it.", kind: seconds, low: second, to: "TerminationGracePeriod", kube: true},
 }
 
-// kubeExec is the exec of a probe, whose command Kubernetes expands, or of a
-// hook, whose command it does not.
-func kubeExec[S any](doc string, e Expansion, to func(*S) **Exec) field[S] {
-	o := &object[Exec]{name: "execAction", doc: "A command, run without a shell.", fields: []field[Exec]{
-		key("command", "Program and arguments.", some(text()), func(x *Exec) *[]string { return &x.Command }).require(),
-	}}
-	f := block("exec", doc, o, to)
-	read := f.read
-	f.read = func(d *decoder, a *at, s *S) {
-		if read(d, a, s); *to(s) != nil {
-			(*to(s)).Expand = e
-		}
-	}
-	return f
+const (
+	probeDoc   = "A probe of Kubernetes."
+	successDoc = "So many successes in a row make it good; 1 for startup and liveness."
+	failureDoc = "So many failures in a row make it bad."
+	probeHints = "delay=initialDelaySeconds http=httpGet period=periodSeconds tcp=tcpSocket timeout=timeoutSeconds"
+)
+
+var execKeys = object{
+	name: "execAction", doc: "A command, run without a shell.",
+	fields: []field{{key: "command", doc: "Program and arguments.", kind: list, of: text, some: true, needed: true}},
 }
 
-func httpGetObject() *object[HTTPGet] {
-	header := &object[Header]{name: "header", doc: "A header.", fields: []field[Header]{
-		key("name", "Name.", headerName(), func(h *Header) *string { return &h.Name }).require(),
-		key("value", "Value.", headerValue(), func(h *Header) *string { return &h.Value }),
-	}}
-	headers := list(header.kind())
-	return &object[HTTPGet]{
-		name: "httpGet", doc: "A GET.",
-		fields: []field[HTTPGet]{
-			key("port", "Port, or the name of one in ports.", port(), func(h *HTTPGet) *int { return &h.Port }).require(),
-			keyOr("path", "Path and query.", urlPath(), "/", func(h *HTTPGet) *string { return &h.Path }).asKube(),
-			keyOr("scheme", "HTTP or HTTPS; certificates are not verified.", oneOf("http", "https"), "http", func(h *HTTPGet) *string { return &h.Scheme }).asKube(),
-			keyOr("host", "Host.", host(), localhost, func(h *HTTPGet) *string { return &h.Host }).asKube(),
-			key("httpHeaders", "Headers.", kind[[]Header]{name: "list of maps", form: headers.form, rows: headers.rows, read: func(d *decoder, a *at) ([]Header, bool) {
-				ptrs, ok := headers.read(d, a)
-				hs := make([]Header, len(ptrs))
-				for i, p := range ptrs {
-					hs[i] = *p
-				}
-				return hs, ok
-			}}, func(h *HTTPGet) *[]Header { return &h.Headers }).asKube(),
-		},
-	}
+// readProbeExec reads the exec of a probe, whose command Kubernetes expands; it
+// does not expand that of a hook.
+func readProbeExec(d *decoder, a *at, f *field, to reflect.Value) bool {
+	ok := d.readMap(a, f.in, to)
+	to.Addr().Interface().(*Exec).Expand = ExpandKubernetes
+	return ok
 }
 
-func tcpSocketObject() *object[TCPSocket] {
-	return &object[TCPSocket]{name: "tcpSocket", doc: "A port.", fields: []field[TCPSocket]{
-		key("port", "Port, or the name of one in ports.", port(), func(t *TCPSocket) *int { return &t.Port }).require(),
-		keyOr("host", "Host.", host(), localhost, func(t *TCPSocket) *string { return &t.Host }).asKube(),
-	}}
+var httpGetKeys = object{
+	name: "httpGet", doc: "A GET.",
+	fields: []field{
+		{key: "port", doc: "Port, or the name of one in ports.", kind: port, needed: true},
+		{key: "path", doc: "Path and query.", kind: urlPath, kube: true, def: "/"},
+		{key: "scheme", doc: "HTTP or HTTPS; certificates are not verified.", kind: oneOf, names: []string{"http", "https"}, kube: true, def: "http"},
+		{key: "host", doc: "Host.", kind: host, kube: true, def: localhost},
+		{key: "httpHeaders", doc: "Headers.", kind: list, of: block, in: &headerKeys, to: "Headers", kube: true},
+	},
 }
 
-func grpcObject() *object[GRPC] {
-	return &object[GRPC]{name: "grpc", doc: "A port that serves grpc.health.v1.", fields: []field[GRPC]{
-		key("port", "Port.", integer(1, 65535), func(g *GRPC) *int { return &g.Port }).require(),
-		key("service", "Service to ask for.", text(), func(g *GRPC) *string { return &g.Service }).asKube(),
-	}}
+var headerKeys = object{
+	name: "header", doc: "A header.",
+	fields: []field{
+		{key: "name", doc: "Name.", kind: headerName, needed: true},
+		{key: "value", doc: "Value.", kind: headerValue},
+	},
+}
+
+var tcpSocketKeys = object{
+	name: "tcpSocket", doc: "A port.",
+	fields: []field{
+		{key: "port", doc: "Port, or the name of one in ports.", kind: port, needed: true},
+		{key: "host", doc: "Host.", kind: host, kube: true, def: localhost},
+	},
+}
+
+var grpcKeys = object{
+	name: "grpc", doc: "A port that serves grpc.health.v1.",
+	fields: []field{
+		{key: "port", doc: "Port.", kind: integer, low: 1, high: 65535, needed: true},
+		{key: "service", doc: "Service to ask for.", kind: text, kube: true},
+	},
 }
 
 // lifecycle is the block as it is written.
 type lifecycle struct {
 	Lifecycle
-	stopSignal sig
+	StopSignal sig
 }
 
-func lifecycleObject() *object[lifecycle] {
-	handler := &object[Handler]{
-		name: "handler", doc: "A hook.",
-		fields: []field[Handler]{
-			kubeExec("A command.", ExpandNone, func(h *Handler) **Exec { return &h.Exec }).asKube(),
-			block("httpGet", "A GET.", httpGetObject(), func(h *Handler) **HTTPGet { return &h.HTTPGet }).asKube(),
-			block("tcpSocket", "A port that must accept.", tcpSocketObject(), func(h *Handler) **TCPSocket { return &h.TCPSocket }).asKube(),
-			block("sleep", "A pause.", &object[Sleep]{name: "sleep", doc: "A pause.", fields: []field[Sleep]{
-				key("seconds", "Seconds.", seconds(0), func(s *Sleep) *time.Duration { return &s.Duration }).require(),
-			}}, func(h *Handler) **Sleep { return &h.Sleep }).asKube(),
-		},
-		one: []string{"exec", "httpGet", "tcpSocket", "sleep"},
+var lifecycleKeys = object{
+	name: "lifecycle", doc: "Hooks.",
+	fields: []field{
+		{key: "stopSignal", doc: "The same as stopSignal of the process.", kind: signal, kube: true},
+		{key: "postStart", doc: "Runs right after the start.", kind: block, in: &handlerKeys, kube: true},
+		{key: "preStop", doc: "Runs before the stop signal, within stopTimeout.", kind: block, in: &handlerKeys, kube: true},
+	},
+}
+
+var handlerKeys = object{
+	name: "handler", doc: "A hook.",
+	fields: []field{
+		{key: "exec", doc: "A command.", kind: block, in: &execKeys, kube: true},
+		{key: "httpGet", doc: "A GET.", kind: block, in: &httpGetKeys, to: "HTTPGet", kube: true},
+		{key: "tcpSocket", doc: "A port that must accept.", kind: block, in: &tcpSocketKeys, to: "TCPSocket", kube: true},
+		{key: "sleep", doc: "A pause.", kind: block, in: &sleepKeys, kube: true},
+	},
+	one: []string{"exec", "httpGet", "tcpSocket", "sleep"},
+}
+
+var sleepKeys = object{
+	name: "sleep", doc: "A pause.",
+	fields: []field{{key: "seconds", doc: "Seconds.", kind: seconds, to: "Duration", needed: true}},
+}
+
+// readPort reads a number, or the name of one of the container's ports.
+func readPort(d *decoder, a *at, _ *field, to reflect.Value) bool {
+	s, ok := d.scalar(a, "a port")
+	if !ok {
+		return false
 	}
-	return &object[lifecycle]{name: "lifecycle", doc: "Hooks.", fields: []field[lifecycle]{
-		key("stopSignal", "The same as stopSignal of the process.", signal(), func(l *lifecycle) *sig { return &l.stopSignal }).asKube(),
-		block("postStart", "Runs right after the start.", handler, func(l *lifecycle) **Handler { return &l.PostStart }).asKube(),
-		block("preStop", "Runs before the stop signal, within stopTimeout.", handler, func(l *lifecycle) **Handler { return &l.PreStop }).asKube(),
-	}}
-}
-
-// port is a number, or the name of one of the container's ports.
-func port() kind[int] {
-	f := form{"type": []string{"integer", "string"}, "minimum": 1, "maximum": 65535}
-	return kind[int]{name: "port", form: formOf(f), read: func(d *decoder, a *at) (int, bool) {
-		s, ok := d.scalar(a, "a port")
-		if !ok {
-			return 0, false
-		}
-		if n, ok := d.ports[s]; ok {
-			return n, true
-		}
-		if _, err := strconv.ParseFloat(s, 64); err == nil {
-			n, ok := d.integer(a)
-			if ok && (n < 1 || n > 65535) {
-				d.errorf(a, "", "is %d, wants a number from 1 to 65535", n)
-			}
-			return int(n), ok
-		}
+	if n, ok := d.ports[s]; ok {
+		to.SetInt(int64(n))
+		return true
+	}
+	if _, err := strconv.ParseFloat(s, 64); err != nil {
 		d.errorf(a, "write the number", "%s is not the name of one of the ports", quote(s))
-		return 0, false
-	}}
+		return false
+	}
+	n, ok := d.integer(a)
+	if ok && (n < 1 || n > 65535) {
+		d.errorf(a, "", "is %d, wants a number from 1 to 65535", n)
+		return false
+	}
+	if ok {
+		to.SetInt(n)
+	}
+	return ok
 }
 
 // readPorts notes the named ports of a container; the rest of ports does
@@ -168,54 +181,46 @@ func (d *decoder) readPorts(a *at) {
 	}
 }
 
-func host() kind[string] {
-	return kind[string]{name: "host", form: scalarForm, read: func(d *decoder, a *at) (string, bool) {
-		s, ok := d.scalar(a, "a host")
-		if ok && s == "" {
-			return localhost, true
-		}
-		if ok && (strings.ContainsAny(s, "/ @?#\t\r\n") || strings.Count(s, ":") == 1) {
-			d.errorf(a, "write a name or an address without scheme and port", "is no host: %s", quote(s))
-			return "", false
-		}
-		return strings.Trim(s, "[]"), ok
-	}}
+func (d *decoder) host(a *at) (string, bool) {
+	s, ok := d.scalar(a, "a host")
+	if ok && s == "" {
+		return localhost, true
+	}
+	if ok && (strings.ContainsAny(s, "/ @?#\t\r\n") || strings.Count(s, ":") == 1) {
+		d.errorf(a, "write a name or an address without scheme and port", "is no host: %s", quote(s))
+		return "", false
+	}
+	return strings.Trim(s, "[]"), ok
 }
 
-func urlPath() kind[string] {
-	return kind[string]{name: "path", form: scalarForm, read: func(d *decoder, a *at) (string, bool) {
-		s, ok := d.scalar(a, "a path")
-		if ok && strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-			d.errorf(a, "write %20 for a space", "a path has no spaces or control characters")
-			return "", false
-		}
-		if ok && !strings.HasPrefix(s, "/") {
-			s = "/" + s
-		}
-		return s, ok
-	}}
+func (d *decoder) urlPath(a *at) (string, bool) {
+	s, ok := d.scalar(a, "a path")
+	if ok && strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		d.errorf(a, "write %20 for a space", "a path has no spaces or control characters")
+		return "", false
+	}
+	if ok && !strings.HasPrefix(s, "/") {
+		s = "/" + s
+	}
+	return s, ok
 }
 
-func headerName() kind[string] {
-	return kind[string]{name: "name", form: scalarForm, read: func(d *decoder, a *at) (string, bool) {
-		s, ok := d.scalar(a, "the name of a header")
-		if ok && (s == "" || strings.ContainsFunc(s, func(r rune) bool {
-			return r > 0x7e || !alnum(byte(r)) && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
-		})) {
-			d.errorf(a, "", "is no name of a header: %s", quote(s))
-			return "", false
-		}
-		return s, ok
-	}}
+func (d *decoder) headerName(a *at) (string, bool) {
+	s, ok := d.scalar(a, "the name of a header")
+	if ok && (s == "" || strings.ContainsFunc(s, func(r rune) bool {
+		return r > 0x7e || !alnum(byte(r)) && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
+	})) {
+		d.errorf(a, "", "is no name of a header: %s", quote(s))
+		return "", false
+	}
+	return s, ok
 }
 
-func headerValue() kind[string] {
-	return kind[string]{name: "string", form: scalarForm, read: func(d *decoder, a *at) (string, bool) {
-		s, ok := d.scalar(a, "a string")
-		if ok && strings.ContainsFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
-			d.errorf(a, "", "the value of a header holds no line breaks or control characters")
-			return "", false
-		}
-		return s, ok
-	}}
+func (d *decoder) headerValue(a *at) (string, bool) {
+	s, ok := d.scalar(a, "a string")
+	if ok && strings.ContainsFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+		d.errorf(a, "", "the value of a header holds no line breaks or control characters")
+		return "", false
+	}
+	return s, ok
 }

@@ -8,104 +8,105 @@ import (
 // readiness is the block as it is written.
 type readiness struct {
 	Readiness
-	timeout time.Duration
+	Timeout time.Duration
 }
 
-func readinessObject() *object[readiness] {
-	return &object[readiness]{
-		name: "readiness", doc: "Checks of a process; any number of kinds, all must be good.",
-		fields: append([]field[readiness]{
-			keyOr("delay", "Pause between the start and the first check.", duration(0), 5*time.Second, func(r *readiness) *time.Duration { return &r.Delay }),
-			keyOr("period", "Pause between two rounds of checks.", duration(time.Millisecond), 5*time.Second, func(r *readiness) *time.Duration { return &r.Period }),
-			keyOr("failureThreshold", "So many failures in a row restart the process.", integer(1, 1_000_000), 3, func(r *readiness) *int { return &r.FailureThreshold }),
-			key("startupDeadline", "Un-ready for longer turns /liveness bad; delay + period × failureThreshold by default, and as long as the startupProbe may take on top.", duration(time.Millisecond), func(r *readiness) *time.Duration { return &r.StartupDeadline }),
-			key("timeout", "Of each check; by default tcp 2s, exec 30s, others one period, at most 30s.", duration(time.Millisecond), func(r *readiness) *time.Duration { return &r.timeout }),
-		}, checkFields()...),
-		hints: map[string]string{"httpget": "http", "tcpsocket": "tcp", "initialdelayseconds": "delay", "periodseconds": "period", "timeoutseconds": "timeout", "interval": "period"},
-	}
+var checkKeys = object{
+	name: "readiness", doc: "Checks of a process; any number of kinds, all must be good.",
+	fields: []field{
+		{key: "delay", doc: "Pause between the start and the first check.", kind: duration, def: "5s"},
+		{key: "period", doc: "Pause between two rounds of checks.", kind: duration, low: milli, def: "5s"},
+		{key: "failureThreshold", doc: "So many failures in a row restart the process.", kind: integer, low: 1, high: often, def: "3"},
+		{key: "startupDeadline", doc: "Un-ready for longer turns /liveness bad; delay + period × failureThreshold by default, and as long as the startupProbe may take on top.", kind: duration, low: milli},
+		{key: "timeout", doc: "Of each check; by default tcp 2s, exec 30s, others one period, at most 30s.", kind: duration, low: milli},
+		{key: "http", doc: "A GET that must answer 2xx or 3xx.", kind: block, in: &httpCheckKeys, to: "HTTP"},
+		{key: "tcp", doc: "A socket that must accept.", kind: block, in: &tcpCheckKeys, to: "TCP"},
+		{key: "file", doc: "A file that must exist.", kind: block, in: &fileCheckKeys},
+		{key: "env", doc: "A variable that must have a value.", kind: block, in: &envCheckKeys},
+		{key: "exec", doc: "A command that must exit 0.", kind: ownExec, in: &rawCheckKeys},
+		{key: "sql", doc: "Queries that must succeed.", kind: block, in: &sqlCheckKeys, to: "SQL", later: true},
+		{key: "floatingPid", doc: "At most threshold starts within period.", kind: block, in: &floatingKeys, to: "FloatingPID", later: true},
+		{key: "heartBeat", doc: "A beat must come within period.", kind: block, in: &heartBeatKeys, later: true},
+		{key: "amqp", doc: "The broker must answer.", kind: block, in: &amqpKeys, to: "AMQP", later: true},
+		{key: "lock", doc: "Run only while holding the shared lock.", kind: block, in: &lockKeys, later: true},
+	},
+	hints: "httpget=http initialdelayseconds=delay interval=period periodseconds=period tcpsocket=tcp timeoutseconds=timeout",
 }
 
-func checkFields() []field[readiness] {
-	http := &object[HTTPCheck]{name: "http", doc: "A GET.", fields: []field[HTTPCheck]{
-		key("url", "Answers 2xx or 3xx.", webURL(), func(c *HTTPCheck) *string { return &c.URL }).require(),
-	}}
-	tcp := &object[TCPCheck]{name: "tcp", doc: "A connection.", fields: []field[TCPCheck]{
-		key("socket", "host:port that accepts.", socket(), func(c *TCPCheck) *string { return &c.Socket }).require(),
-	}}
-	file := &object[FileCheck]{name: "file", doc: "A file.", fields: []field[FileCheck]{
-		key("path", "Exists.", filled("path"), func(c *FileCheck) *string { return &c.Path }).require(),
-	}}
-	env := &object[EnvCheck]{name: "envCheck", doc: "A variable of the process's environment.", fields: []field[EnvCheck]{
-		key("name", "Name of the variable.", varName(), func(c *EnvCheck) *string { return &c.Name }).require(),
-		key("value", "Its value.", text(), func(c *EnvCheck) *string { return &c.Value }).require(),
-	}}
-	exec := &object[execCheck]{name: "exec", doc: "A command.", fields: []field[execCheck]{
-		key("command", "Exits 0.", ownCommand(), func(c *execCheck) **Exec { return &c.command }).require(),
-	}}
-	return append([]field[readiness]{
-		block("http", "A GET that must answer 2xx or 3xx.", http, func(r *readiness) **HTTPCheck { return &r.HTTP }),
-		block("tcp", "A socket that must accept.", tcp, func(r *readiness) **TCPCheck { return &r.TCP }),
-		block("file", "A file that must exist.", file, func(r *readiness) **FileCheck { return &r.File }),
-		block("env", "A variable that must have a value.", env, func(r *readiness) **EnvCheck { return &r.Env }),
-		{
-			key: "exec", doc: "A command that must exit 0.", typ: "map", form: exec.ref, rows: exec.rows,
-			read: func(d *decoder, a *at, r *readiness) {
-				if c, ok := exec.kind().read(d, a); ok {
-					r.Exec = c.command
-				}
-			},
-		},
-	}, laterFields()...)
+var httpCheckKeys = object{
+	name: "http", doc: "A GET.",
+	fields: []field{{key: "url", doc: "Answers 2xx or 3xx.", kind: webURL, to: "URL", needed: true}},
 }
 
-type execCheck struct{ command *Exec }
+var tcpCheckKeys = object{
+	name: "tcp", doc: "A connection.",
+	fields: []field{{key: "socket", doc: "host:port that accepts.", kind: socket, needed: true}},
+}
 
-// laterFields are the checks that need a driver or another of our services.
-func laterFields() []field[readiness] {
-	sql := &object[SQLCheck]{name: "sql", doc: "Queries, with MYSQL_DSN or POSTGRES_DSN.", fields: []field[SQLCheck]{
-		key("queries", "Queries that must succeed.", some(filled("query")), func(c *SQLCheck) *[]string { return &c.Queries }).require(),
-		key("contains", "Strings that the rows of each query must hold.", list(text()), func(c *SQLCheck) *[]string { return &c.Contains }),
-	}}
-	floating := &object[FloatingPID]{name: "floatingPid", doc: "Bound of starts.", fields: []field[FloatingPID]{
-		keyOr("period", "Time that is looked at.", duration(time.Millisecond), 10*time.Second, func(c *FloatingPID) *time.Duration { return &c.Period }),
-		keyOr("threshold", "So many starts are good.", integer(1, 1_000_000), 1, func(c *FloatingPID) *int { return &c.Threshold }),
-	}}
-	beat := &object[HeartBeat]{name: "heartBeat", doc: "PATCH /heartbeat?name=.", fields: []field[HeartBeat]{
-		keyOr("period", "A beat must come within this time.", duration(time.Millisecond), 10*time.Second, func(c *HeartBeat) *time.Duration { return &c.Period }),
-	}}
-	amqp := &object[AMQPCheck]{name: "amqp", doc: "A connection to the broker of AMQP_PROBE_RABBITMQ_DSN_TEMPLATE.", fields: []field[AMQPCheck]{
-		keyOr("reuseConn", "Keep one connection for all checks.", boolean(), false, func(c *AMQPCheck) *bool { return &c.ReuseConn }),
-	}}
-	lock := &object[Lock]{name: "lock", doc: "A lock of shared-lock: the process runs only while it holds it.", fields: []field[Lock]{
-		keyOr("ttlDuration", "Life of the lease.", duration(time.Millisecond), 2*time.Second, func(c *Lock) *time.Duration { return &c.TTL }),
-		key("key", "Name of the lock; the process's name by default.", filled("key"), func(c *Lock) *string { return &c.Key }),
-		keyOr("standbyReady", "Waiting for the lock counts as ready.", boolean(), false, func(c *Lock) *bool { return &c.StandbyReady }),
-	}}
-	return []field[readiness]{
-		block("sql", "Queries that must succeed.", sql, func(r *readiness) **SQLCheck { return &r.SQL }),
-		block("floatingPid", "At most threshold starts within period.", floating, func(r *readiness) **FloatingPID { return &r.FloatingPID }),
-		block("heartBeat", "A beat must come within period.", beat, func(r *readiness) **HeartBeat { return &r.HeartBeat }),
-		block("amqp", "The broker must answer.", amqp, func(r *readiness) **AMQPCheck { return &r.AMQP }),
-		block("lock", "Run only while holding the shared lock.", lock, func(r *readiness) **Lock { return &r.Lock }),
-	}
+var fileCheckKeys = object{
+	name: "file", doc: "A file.",
+	fields: []field{{key: "path", doc: "Exists.", kind: filled, what: "path", needed: true}},
+}
+
+var envCheckKeys = object{
+	name: "envCheck", doc: "A variable of the process's environment.",
+	fields: []field{
+		{key: "name", doc: "Name of the variable.", kind: varName, needed: true},
+		{key: "value", doc: "Its value.", kind: text, needed: true},
+	},
+}
+
+var sqlCheckKeys = object{
+	name: "sql", doc: "Queries, with MYSQL_DSN or POSTGRES_DSN.",
+	fields: []field{
+		{key: "queries", doc: "Queries that must succeed.", kind: list, of: filled, what: "query", some: true, needed: true},
+		{key: "contains", doc: "Strings that the rows of each query must hold.", kind: list, of: text},
+	},
+}
+
+var floatingKeys = object{
+	name: "floatingPid", doc: "Bound of starts.",
+	fields: []field{
+		{key: "period", doc: "Time that is looked at.", kind: duration, low: milli, def: "10s"},
+		{key: "threshold", doc: "So many starts are good.", kind: integer, low: 1, high: often, def: "1"},
+	},
+}
+
+var heartBeatKeys = object{
+	name: "heartBeat", doc: "PATCH /heartbeat?name=.",
+	fields: []field{{key: "period", doc: "A beat must come within this time.", kind: duration, low: milli, def: "10s"}},
+}
+
+var amqpKeys = object{
+	name: "amqp", doc: "A connection to the broker of AMQP_PROBE_RABBITMQ_DSN_TEMPLATE.",
+	fields: []field{{key: "reuseConn", doc: "Keep one connection for all checks.", kind: boolean, def: "false"}},
+}
+
+var lockKeys = object{
+	name: "lock", doc: "A lock of shared-lock: the process runs only while it holds it.",
+	fields: []field{
+		{key: "ttlDuration", doc: "Life of the lease.", kind: duration, low: milli, to: "TTL", def: "2s"},
+		{key: "key", doc: "Name of the lock; the process's name by default.", kind: filled, what: "key"},
+		{key: "standbyReady", doc: "Waiting for the lock counts as ready.", kind: boolean, def: "false"},
+	},
 }
 
 // finishReadiness applies the defaults that depend on other keys.
 func (e *entry) finishReadiness() {
-	r := e.readiness
+	r := e.Checks
 	const most = 30 * time.Second
-	period := cmp.Or(r.timeout, min(r.Period, most))
+	period := cmp.Or(r.Timeout, min(r.Period, most))
 	if r.HTTP != nil {
 		r.HTTP.Timeout = period
 	}
 	if r.TCP != nil {
-		r.TCP.Timeout = cmp.Or(r.timeout, 2*time.Second)
+		r.TCP.Timeout = cmp.Or(r.Timeout, 2*time.Second)
 	}
 	if r.File != nil {
 		r.File.Timeout = period
 	}
 	if r.Exec != nil {
-		r.Exec.Timeout = cmp.Or(r.timeout, most)
+		r.Exec.Timeout = cmp.Or(r.Timeout, most)
 	}
 	if r.SQL != nil {
 		r.SQL.Timeout = period

@@ -3,6 +3,7 @@ package spec
 import (
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,117 +15,108 @@ import (
 // maxDuration bounds what a person can have meant.
 const maxDuration = 10 * 365 * 24 * time.Hour
 
-// text is any scalar, as it is written: 5673 is "5673", true is "true".
-func text() kind[string] {
-	return kind[string]{name: "string", form: scalarForm, read: func(d *decoder, a *at) (string, bool) {
-		return d.scalar(a, "a string")
-	}}
+// The bounds of fields, as their kinds count them.
+const (
+	milli  = int64(time.Millisecond)
+	second = int64(time.Second)
+	often  = 1_000_000 // times
+	maxID  = 1<<32 - 2 // of a user or group
+)
+
+// scalarForm is a text: numbers and booleans are taken as they are written.
+const scalarForm = `{"type":["string","number","boolean"]}`
+
+// The kinds of scalars.
+var (
+	text     = &kind{name: "string", form: scalarForm, read: readText, text: (*decoder).text}
+	filled   = &kind{name: "string", form: `{"type":["string","number","boolean"],"minLength":1}`, read: readFilled}
+	boolean  = &kind{name: "boolean", form: `{"type":"boolean"}`, read: readBoolean}
+	integer  = &kind{name: "integer", form: `{"type":"integer"}`, read: readInteger}
+	mebi     = &kind{name: "integer", form: `{"type":"integer"}`, read: readMebi}
+	number   = &kind{name: "number", form: `{"type":"number"}`, read: readNumber}
+	share    = &kind{name: "share", form: `{"type":["number","string"],"minimum":0,"maximum":1,"pattern":"^[0-9.]+ ?%?$"}`, read: readShare}
+	duration = &kind{name: "duration", form: `{"type":"string","pattern":"^\\+?(([0-9]+(\\.[0-9]*)?|\\.[0-9]+)(ns|us|µs|ms|s|m|h))+$|^0$"}`, read: readDuration}
+	seconds  = &kind{name: "seconds", form: `{"type":"integer"}`, read: readSeconds}
+	size     = &kind{name: "size", form: `{"type":["integer","string"],"pattern":"^\\+?[0-9]+(\\.[0-9]*)?([eE][0-9]+|[munkKMGTPE]i?)?B?$"}`, read: readSize}
+	oneOf    = &kind{name: "one of names", form: `{"type":"string"}`, read: readOneOf}
+)
+
+// written is a value as it would stand in a config.
+func written(s string) *at {
+	return &at{node: &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s}}
 }
 
-// filled is a text that is not empty.
-func filled(what string) kind[string] {
-	k := text()
-	k.form = formOf(form{"type": []string{"string", "number", "boolean"}, "minLength": 1})
-	k.name = what
-	k.read = func(d *decoder, a *at) (string, bool) {
-		if what == "program" && a.node.Kind == yaml.SequenceNode {
-			d.errorf(a, "write the program here and the rest into args, or call it command", "wants a string, is a list")
-			return "", false
-		}
-		s, ok := d.scalar(a, "a string")
-		if ok && strings.TrimSpace(s) == "" {
-			d.errorf(a, "", "is empty, wants a %s", what)
-			return "", false
-		}
-		return s, ok
+// readText reads what the kind's text function takes.
+func readText(d *decoder, a *at, f *field, to reflect.Value) bool {
+	s, ok := f.kind.text(d, a)
+	return ok && setText(to, s)
+}
+
+// text reads any scalar, as it is written: 5673 is "5673", true is "true".
+func (d *decoder) text(a *at) (string, bool) { return d.scalar(a, "a string") }
+
+func setText(to reflect.Value, s string) bool {
+	to.SetString(s)
+	return true
+}
+
+// readFilled reads a text that is not empty.
+func readFilled(d *decoder, a *at, f *field, to reflect.Value) bool {
+	if f.what == "program" && a.node.Kind == yaml.SequenceNode {
+		d.errorf(a, "write the program here and the rest into args, or call it command", "wants a string, is a list")
+		return false
 	}
-	return k
-}
-
-func boolean() kind[bool] {
-	return kind[bool]{name: "boolean", form: formOf(form{"type": "boolean"}), read: func(d *decoder, a *at) (bool, bool) {
-		s, ok := d.scalar(a, "true or false")
-		if !ok {
-			return false, false
-		}
-		switch strings.ToLower(s) {
-		case "true":
-			return true, true
-		case "false":
-			return false, true
-		case "on", "yes", "y", "1":
-			d.errorf(a, "write true", "wants true or false, is %s", quote(s))
-		case "off", "no", "n", "0":
-			d.errorf(a, "write false", "wants true or false, is %s", quote(s))
-		default:
-			d.errorf(a, "", "wants true or false, is %s", quote(s))
-		}
-		return false, false
-	}}
-}
-
-func optional[T any](k kind[T]) kind[*T] {
-	return kind[*T]{name: k.name, form: k.form, read: func(d *decoder, a *at) (*T, bool) {
-		v, ok := k.read(d, a)
-		return &v, ok
-	}}
-}
-
-func list[T any](k kind[T]) kind[[]T] {
-	var rows func(string) []row
-	if k.rows != nil {
-		rows = func(prefix string) []row { return k.rows(strings.TrimSuffix(prefix, ".") + "[].") }
+	s, ok := d.scalar(a, "a string")
+	if ok && strings.TrimSpace(s) == "" {
+		d.errorf(a, "", "is empty, wants a %s", f.what)
+		return false
 	}
-	return kind[[]T]{
-		name: "list of " + strings.ReplaceAll(k.name+"s", "ys", "ies"), rows: rows,
-		form: func(defs map[string]form) form { return form{"type": "array", "items": k.form(defs)} },
-		read: func(d *decoder, a *at) ([]T, bool) {
-			elements, ok := d.elements(a, "a list")
-			if !ok {
-				return nil, false
-			}
-			vs := make([]T, 0, len(elements))
-			for _, e := range elements {
-				v, good := k.read(d, e)
-				if ok = ok && good; good {
-					vs = append(vs, v)
-				}
-			}
-			return vs, ok
-		},
-	}
+	return ok && setText(to, s)
 }
 
-// some is a list that is not empty.
-func some[T any](k kind[T]) kind[[]T] {
-	l := list(k)
-	read, form0 := l.read, l.form
-	l.form = func(defs map[string]form) form { f := form0(defs); f["minItems"] = 1; return f }
-	l.read = func(d *decoder, a *at) ([]T, bool) {
-		v, ok := read(d, a)
-		if ok && len(v) == 0 {
-			d.errorf(a, "", "is an empty list, wants at least one element")
-		}
-		return v, ok && len(v) > 0
+func readBoolean(d *decoder, a *at, _ *field, to reflect.Value) bool {
+	s, ok := d.scalar(a, "true or false")
+	if !ok {
+		return false
 	}
-	return l
+	hint := ""
+	switch strings.ToLower(s) {
+	case "true", "false":
+		to.SetBool(len(s) == len("true"))
+		return true
+	case "on", "yes", "y", "1":
+		hint = "write true"
+	case "off", "no", "n", "0":
+		hint = "write false"
+	}
+	d.errorf(a, hint, "wants true or false, is %s", quote(s))
+	return false
 }
 
-// integer is a whole number of low..high.
-func integer(low, high int64) kind[int] {
-	f := form{"type": "integer", "minimum": low, "maximum": high}
-	return kind[int]{name: "integer", form: formOf(f), read: func(d *decoder, a *at) (int, bool) {
-		n, ok := d.integer(a)
-		if ok && low == high && n != low {
-			d.errorf(a, "", "is %d, must be %d", n, low)
-			return 0, false
-		}
-		if ok && (n < low || n > high) {
-			d.errorf(a, "", "is %d, wants a number from %d to %d", n, low, high)
-			return 0, false
-		}
-		return int(n), ok
-	}}
+// readInteger reads a whole number of f.low to f.high. What is zero for the
+// default leaves to as it is.
+func readInteger(d *decoder, a *at, f *field, to reflect.Value) bool {
+	if f.zeroed(a) {
+		return true
+	}
+	n, ok := d.integer(a)
+	switch {
+	case !ok:
+		return false
+	case f.low == f.high && n != f.low:
+		d.errorf(a, "", "is %d, must be %d", n, f.low)
+		return false
+	case n < f.low || n > f.high:
+		d.errorf(a, "", "is %d, wants a number from %d to %d", n, f.low, f.high)
+		return false
+	}
+	to.SetInt(n)
+	return true
+}
+
+// zeroed says whether a is a zero that stands for the default.
+func (f *field) zeroed(a *at) bool {
+	return f.zero && a.node.Kind == yaml.ScalarNode && a.node.Value == "0"
 }
 
 // integer reads a whole number. YAML 1.1 and 1.2 do not agree on 010, so a
@@ -149,62 +141,93 @@ func (d *decoder) integer(a *at) (int64, bool) {
 	return 0, false
 }
 
-// megabytes is a whole number of MiB.
-func megabytes() kind[int] {
-	k := integer(1, 1<<30)
-	read := k.read
-	k.read = func(d *decoder, a *at) (int, bool) {
-		if n, err := parseSize(a.node.Value); err == nil && n >= 1<<20 && strings.HasSuffix(strings.TrimSuffix(a.node.Value, "B"), "i") {
-			d.errorf(a, fmt.Sprintf("write %d", n>>20), "is a number of MiB without a unit, not %s", quote(a.node.Value))
-			return 0, false
-		}
-		return read(d, a)
+// readMebi reads a whole number of MiB.
+func readMebi(d *decoder, a *at, f *field, to reflect.Value) bool {
+	if n, err := parseSize(a.node.Value); err == nil && n >= 1<<20 && strings.HasSuffix(strings.TrimSuffix(a.node.Value, "B"), "i") {
+		d.errorf(a, fmt.Sprintf("write %d", n>>20), "is a number of MiB without a unit, not %s", quote(a.node.Value))
+		return false
 	}
-	return k
+	return readInteger(d, a, f, to)
 }
 
-// number is a decimal number of low..high.
-func number(low, high float64) kind[float64] {
-	f := form{"type": "number", "minimum": low, "maximum": high}
-	return kind[float64]{name: "number", form: formOf(f), read: func(d *decoder, a *at) (float64, bool) {
-		s, ok := d.scalar(a, "a number")
-		if !ok {
-			return 0, false
-		}
-		n, err := strconv.ParseFloat(s, 64)
-		if err != nil || math.IsNaN(n) || n < low || n > high {
-			d.errorf(a, "", "wants a number from %v to %v, is %s", low, high, quote(s))
-			return 0, false
-		}
-		return n, true
-	}}
-}
-
-// duration is a Go duration of at least low.
-func duration(low time.Duration) kind[time.Duration] {
-	f := form{"type": "string", "pattern": `^\+?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))+$|^0$`}
-	return kind[time.Duration]{
-		name: "duration", form: formOf(f), show: func(v time.Duration) any { return showDuration(v) },
-		read: func(d *decoder, a *at) (time.Duration, bool) {
-			s, ok := d.scalar(a, `a duration like "5s"`)
-			if !ok {
-				return 0, false
-			}
-			v, err := time.ParseDuration(s)
-			if _, numErr := strconv.ParseFloat(s, 64); err != nil && numErr == nil {
-				d.errorf(a, fmt.Sprintf("write %q for seconds", s+"s"), "%s has no unit", quote(s))
-				return 0, false
-			}
-			if err != nil {
-				d.errorf(a, `write "5s", "1m30s", "250ms"`, "wants a duration, is %s", quote(s))
-				return 0, false
-			}
-			return v, d.bounded(a, v, low, quote(s))
-		},
+// readNumber reads a decimal number of f.low to f.high.
+func readNumber(d *decoder, a *at, f *field, to reflect.Value) bool {
+	s, ok := d.scalar(a, "a number")
+	if !ok {
+		return false
 	}
+	n, err := strconv.ParseFloat(s, 64)
+	if err != nil || math.IsNaN(n) || n < float64(f.low) || n > float64(f.high) {
+		d.errorf(a, "", "wants a number from %d to %d, is %s", f.low, f.high, quote(s))
+		return false
+	}
+	to.SetFloat(n)
+	return true
 }
 
-func (d *decoder) bounded(a *at, v, low time.Duration, shown string) bool {
+// readShare reads a share: 0.1 or "10%".
+func readShare(d *decoder, a *at, _ *field, to reflect.Value) bool {
+	s, ok := d.scalar(a, `a share like "10%"`)
+	if !ok {
+		return false
+	}
+	digits, percent := strings.CutSuffix(s, "%")
+	v, err := strconv.ParseFloat(strings.TrimSpace(digits), 64)
+	if percent {
+		v /= 100
+	}
+	if err == nil && v >= 0 && v <= 1 {
+		to.SetFloat(v)
+		return true
+	}
+	hint := `write "10%" or 0.1`
+	if err == nil && !percent && v > 1 && v <= 100 {
+		hint = fmt.Sprintf("write %q", s+"%")
+	}
+	d.errorf(a, hint, "wants a share from 0 to 1, is %s", quote(s))
+	return false
+}
+
+// readDuration reads a Go duration of at least f.low.
+func readDuration(d *decoder, a *at, f *field, to reflect.Value) bool {
+	s, ok := d.scalar(a, `a duration like "5s"`)
+	if !ok {
+		return false
+	}
+	v, err := time.ParseDuration(s)
+	if _, numErr := strconv.ParseFloat(s, 64); err != nil && numErr == nil {
+		d.errorf(a, fmt.Sprintf("write %q for seconds", s+"s"), "%s has no unit", quote(s))
+		return false
+	}
+	if err != nil {
+		d.errorf(a, `write "5s", "1m30s", "250ms"`, "wants a duration, is %s", quote(s))
+		return false
+	}
+	return d.setTime(a, v, f, to, quote(s))
+}
+
+// readSeconds reads a whole number of seconds, as Kubernetes counts.
+func readSeconds(d *decoder, a *at, f *field, to reflect.Value) bool {
+	if f.zeroed(a) {
+		return true
+	}
+	if v, err := time.ParseDuration(a.node.Value); err == nil && v != 0 && a.node.Kind == yaml.ScalarNode {
+		d.errorf(a, fmt.Sprintf("write %d", int(math.Ceil(v.Seconds()))), "wants whole seconds as Kubernetes does, is %s", quote(a.node.Value))
+		return false
+	}
+	n, ok := d.integer(a)
+	if !ok {
+		return false
+	}
+	if n > int64(maxDuration/time.Second) || n < -1<<31 {
+		d.errorf(a, "", "is %d, which is beyond ten years", n)
+		return false
+	}
+	return d.setTime(a, time.Duration(n)*time.Second, f, to, strconv.FormatInt(n, 10))
+}
+
+func (d *decoder) setTime(a *at, v time.Duration, f *field, to reflect.Value, shown string) bool {
+	low := time.Duration(f.low)
 	switch {
 	case v < 0:
 		d.errorf(a, "", "is negative: %s", shown)
@@ -215,6 +238,7 @@ func (d *decoder) bounded(a *at, v, low time.Duration, shown string) bool {
 	case v > maxDuration:
 		d.errorf(a, "", "is %s, which is beyond ten years", shown)
 	default:
+		to.SetInt(int64(v))
 		return true
 	}
 	return false
@@ -232,85 +256,39 @@ func showDuration(v time.Duration) string {
 	return s
 }
 
-// seconds is a whole number of seconds, as Kubernetes counts.
-func seconds(low time.Duration) kind[time.Duration] {
-	f := form{"type": "integer", "minimum": int64(low / time.Second)}
-	return kind[time.Duration]{
-		name: "seconds", form: formOf(f), show: func(v time.Duration) any { return int(v / time.Second) },
-		read: func(d *decoder, a *at) (time.Duration, bool) {
-			if v, err := time.ParseDuration(a.node.Value); err == nil && v != 0 && a.node.Kind == yaml.ScalarNode {
-				d.errorf(a, fmt.Sprintf("write %d", int(math.Ceil(v.Seconds()))), "wants whole seconds as Kubernetes does, is %s", quote(a.node.Value))
-				return 0, false
-			}
-			n, ok := d.integer(a)
-			if !ok {
-				return 0, false
-			}
-			if n > int64(maxDuration/time.Second) || n < -1<<31 {
-				d.errorf(a, "", "is %d, which is beyond ten years", n)
-				return 0, false
-			}
-			v := time.Duration(n) * time.Second
-			return v, d.bounded(a, v, low, strconv.FormatInt(n, 10))
-		},
+// readOneOf reads one of f.names, in any case.
+func readOneOf(d *decoder, a *at, f *field, to reflect.Value) bool {
+	all := strings.Join(f.names, ", ")
+	s, ok := d.scalar(a, "one of "+all)
+	if !ok {
+		return false
 	}
+	if i := slices.IndexFunc(f.names, func(k string) bool { return strings.EqualFold(k, s) }); i >= 0 {
+		return setText(to, f.names[i])
+	}
+	d.errorf(a, didYouMean(s, f.names), "wants one of %s, is %s", all, quote(s))
+	return false
 }
 
-// orDefault is a Kubernetes number or time whose zero stands for its default.
-func orDefault[T comparable](k kind[T], def T) kind[T] {
-	read, form0 := k.read, k.form
-	k.form = func(defs map[string]form) form { f := form0(defs); f["minimum"] = 0; return f }
-	k.read = func(d *decoder, a *at) (T, bool) {
-		if a.node.Kind == yaml.ScalarNode && a.node.Value == "0" {
-			return def, true
-		}
-		return read(d, a)
+// readSize reads a count of bytes of at least f.low.
+func readSize(d *decoder, a *at, f *field, to reflect.Value) bool {
+	s, ok := d.scalar(a, `a size like "256KiB"`)
+	if !ok {
+		return false
 	}
-	return k
-}
-
-// oneOf is one of names, in any case.
-func oneOf[T ~string](names ...T) kind[T] {
-	known := make([]string, len(names))
-	for i, n := range names {
-		known[i] = string(n)
+	n, err := parseSize(s)
+	if err != nil {
+		hint := `write "256KiB", "1Mi" or plain bytes`
+		if strings.HasSuffix(s, "m") {
+			hint = fmt.Sprintf("m is a thousandth: did you mean %q?", strings.TrimSuffix(s, "m")+"Mi")
+		}
+		d.errorf(a, hint, "wants a size, is %s", quote(s))
+		return false
 	}
-	return kind[T]{name: strings.Join(known, ", "), form: formOf(enumForm(known)), read: func(d *decoder, a *at) (T, bool) {
-		s, ok := d.scalar(a, "one of "+strings.Join(known, ", "))
-		if !ok {
-			return "", false
-		}
-		if i := slices.IndexFunc(known, func(k string) bool { return strings.EqualFold(k, s) }); i >= 0 {
-			return names[i], true
-		}
-		hint := didYouMean(s, known)
-		d.errorf(a, hint, "wants one of %s, is %s", strings.Join(known, ", "), quote(s))
-		return "", false
-	}}
-}
-
-// size is a count of bytes of at least low.
-func size(low int64) kind[int64] {
-	f := form{"type": []string{"integer", "string"}, "pattern": `^\+?[0-9]+(\.[0-9]*)?([eE][0-9]+|[munkKMGTPE]i?)?B?$`}
-	return kind[int64]{name: "size", form: formOf(f), show: func(v int64) any { return showSize(v) },
-		read: func(d *decoder, a *at) (int64, bool) {
-			s, ok := d.scalar(a, `a size like "256KiB"`)
-			if !ok {
-				return 0, false
-			}
-			n, err := parseSize(s)
-			if err != nil {
-				hint := `write "256KiB", "1Mi" or plain bytes`
-				if strings.HasSuffix(s, "m") {
-					hint = fmt.Sprintf("m is a thousandth: did you mean %q?", strings.TrimSuffix(s, "m")+"Mi")
-				}
-				d.errorf(a, hint, "wants a size, is %s", quote(s))
-				return 0, false
-			}
-			if n < low {
-				d.errorf(a, "", "is %s, wants at least %s", quote(s), showSize(low))
-				return 0, false
-			}
-			return n, true
-		}}
+	if n < f.low {
+		d.errorf(a, "", "is %s, wants at least %s", quote(s), showSize(f.low))
+		return false
+	}
+	to.SetInt(n)
+	return true
 }

@@ -146,10 +146,9 @@ func TestJSONAndYAMLMeanTheSame(t *testing.T) {
 func bare(t *testing.T, n *yaml.Node) *Config {
 	t.Helper()
 	d := &decoder{later: true}
-	top := entryObject()
-	d.document(&at{file: "x", node: n}, top)
+	d.document(&at{file: "x", node: n})
 	for _, e := range d.entries {
-		e.deps = nil
+		e.Deps = nil
 	}
 	c := &Config{Processes: d.expand()}
 	if len(d.errs) > 0 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -12,9 +13,8 @@ import (
 
 // parse makes one config of files. name is how the whole is called.
 func parse(name string, files []source, o Options) (*Config, error) {
-	d := &decoder{later: o.Later, notYet: notYet()}
-	top := entryObject()
-	err := d.readAll(files, top)
+	d := &decoder{later: o.Later}
+	err := d.readAll(files)
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +34,7 @@ func parse(name string, files []source, o Options) (*Config, error) {
 }
 
 // readAll reads all files into d.entries.
-func (d *decoder) readAll(files []source, top *object[entry]) (err error) {
+func (d *decoder) readAll(files []source) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			if r != any(errBudget) {
@@ -50,14 +50,14 @@ func (d *decoder) readAll(files []source, top *object[entry]) (err error) {
 			continue
 		}
 		for _, doc := range docs {
-			d.document(&at{file: f.name, node: doc}, top)
+			d.document(&at{file: f.name, node: doc})
 		}
 	}
 	return nil
 }
 
 // document reads one YAML document.
-func (d *decoder) document(root *at, top *object[entry]) {
+func (d *decoder) document(root *at) {
 	d.visit(root)
 	switch {
 	case root.node.Kind == yaml.SequenceNode:
@@ -76,7 +76,7 @@ func (d *decoder) document(root *at, top *object[entry]) {
 		return
 	}
 	for _, a := range list {
-		d.entry(a, top)
+		d.entry(a)
 	}
 }
 
@@ -145,19 +145,18 @@ func podField(name string) bool {
 }
 
 // entry reads one process.
-func (d *decoder) entry(a *at, top *object[entry]) {
+func (d *decoder) entry(a *at) {
 	if a.node.Kind == yaml.MappingNode {
 		a.step = entryName(a.node)
 	}
 	before := d.visited
 	e := new(entry)
-	*e = top.fresh()
-	e.at, e.Source = a, fmt.Sprintf("%s:%d:%d", a.file, a.node.Line, a.node.Column)
 	d.readPorts(rawMember(a.node, "ports"))
-	if !top.read(d, a, e) {
+	if !d.readMap(a, &entryKeys, reflect.ValueOf(e).Elem()) {
 		d.unsure = true
 		return
 	}
+	e.at, e.Source = a, fmt.Sprintf("%s:%d:%d", a.file, a.node.Line, a.node.Column)
 	e.finishReadiness()
 	e.visited = d.visited - before
 	d.entries = append(d.entries, e)

@@ -17,7 +17,7 @@ import (
 
 func TestEveryKeyIsInTheSchemaAndTheDocumentation(t *testing.T) {
 	defs := schema(t)["$defs"].(map[string]any)
-	markdown := Markdown()
+	markdown := markdown()
 	for _, path := range strings.Fields(`name entrypoint args envs envsFile dir replicas restartPolicy logFormat promTarget memoryLimitMB
 		sysProcAttr.chroot sysProcAttr.credential.uid sysProcAttr.credential.gid sysProcAttr.credential.groups sysProcAttr.setsid
 		sysProcAttr.setpgid sysProcAttr.pdeathsig sysProcAttr.ambientcaps postStart.sql.queries postStart.command.entrypoint

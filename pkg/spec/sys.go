@@ -3,6 +3,7 @@ package spec
 import (
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,35 +39,56 @@ func allCaps() []Cap {
 	return all
 }
 
-// capabilities is a list of names with or without CAP_, in any case, or
-// numbers; where all is allowed, ALL too.
-func capabilities(all bool) kind[[]Cap] {
-	one := kind[[]Cap]{name: "capability", form: formOf(form{"type": []string{"string", "integer"}}), read: func(d *decoder, a *at) ([]Cap, bool) {
-		s, ok := d.scalar(a, "a capability like NET_BIND_SERVICE")
-		if !ok {
-			return nil, false
-		}
-		names := strings.Fields(capNames)
-		plain := strings.TrimPrefix(strings.ToUpper(s), "CAP_")
-		if all && plain == "ALL" {
-			return allCaps(), true
-		}
-		if i := slices.Index(names, plain); i >= 0 {
-			return []Cap{Cap(i)}, true
-		}
-		if n, err := strconv.Atoi(s); err == nil && n >= 0 && n < len(names) {
-			return []Cap{Cap(n)}, true
-		}
-		d.errorf(a, didYouMean(plain, names), "is no capability: %s", quote(s))
-		return nil, false
-	}}
-	many := list(one)
-	return kind[[]Cap]{name: "list of capabilities", form: many.form, read: func(d *decoder, a *at) ([]Cap, bool) {
-		lists, ok := many.read(d, a)
-		caps := slices.Concat(lists...)
+// The kinds of lists of capabilities: names with or without CAP_, in any case,
+// or numbers; where all are allowed, ALL too.
+var (
+	capabilities = &kind{name: "list of capabilities", form: capsForm, read: readCapsOrAll}
+	ambientCaps  = &kind{name: "list of capabilities", form: capsForm, read: readCaps}
+)
+
+const capsForm = `{"type":"array","items":{"type":["string","integer"]}}`
+
+func readCaps(d *decoder, a *at, _ *field, to reflect.Value) bool {
+	return d.setCaps(a, false, to)
+}
+
+func readCapsOrAll(d *decoder, a *at, _ *field, to reflect.Value) bool {
+	return d.setCaps(a, true, to)
+}
+
+func (d *decoder) setCaps(a *at, all bool, to reflect.Value) bool {
+	elements, ok := d.elements(a, "a list")
+	var caps []Cap
+	for _, e := range elements {
+		some, good := d.capability(e, all)
+		ok = ok && good
+		caps = append(caps, some...)
+	}
+	if ok {
 		slices.Sort(caps)
-		return slices.Compact(caps), ok
-	}}
+		to.Set(reflect.ValueOf(slices.Compact(caps)))
+	}
+	return ok
+}
+
+func (d *decoder) capability(a *at, all bool) ([]Cap, bool) {
+	s, ok := d.scalar(a, "a capability like NET_BIND_SERVICE")
+	if !ok {
+		return nil, false
+	}
+	names := strings.Fields(capNames)
+	plain := strings.TrimPrefix(strings.ToUpper(s), "CAP_")
+	if all && plain == "ALL" {
+		return allCaps(), true
+	}
+	if i := slices.Index(names, plain); i >= 0 {
+		return []Cap{Cap(i)}, true
+	}
+	if n, err := strconv.Atoi(s); err == nil && n >= 0 && n < len(names) {
+		return []Cap{Cap(n)}, true
+	}
+	d.errorf(a, didYouMean(plain, names), "is no capability: %s", quote(s))
+	return nil, false
 }
 
 // Rlimit is a resource limit. A limit of Unlimited is none.
@@ -81,38 +103,41 @@ const Unlimited = uint64(math.MaxUint64)
 // rlimitNames are the limits of Linux.
 const rlimitNames = "CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO RTTIME"
 
-// rlimits is a map of names, as in ulimit's manual with or without RLIMIT_, in
-// any case, to one value or {soft, hard}.
-func rlimits() kind[[]Rlimit] {
-	f := form{"type": "object", "additionalProperties": form{"anyOf": []form{
-		{"type": []string{"integer", "string"}},
-		{"type": "object", "additionalProperties": false, "properties": form{
-			"soft": form{"type": []string{"integer", "string"}}, "hard": form{"type": []string{"integer", "string"}}}},
-	}}}
-	return kind[[]Rlimit]{name: "map of limits", form: formOf(f), read: func(d *decoder, a *at) ([]Rlimit, bool) {
-		if !d.members(a, "write name: value") {
-			return nil, false
+var rlimits = &kind{
+	name: "map of limits",
+	form: `{"type":"object","additionalProperties":{"anyOf":[` + limitForm +
+		`,{"type":"object","additionalProperties":false,"properties":{"soft":` + limitForm + `,"hard":` + limitForm + `}}]}}`,
+	read: readRlimits,
+}
+
+const limitForm = `{"type":["integer","string"]}`
+
+// readRlimits reads a map of names, as in ulimit's manual with or without
+// RLIMIT_, in any case, to one value or {soft, hard}.
+func readRlimits(d *decoder, a *at, _ *field, to reflect.Value) bool {
+	if !d.members(a, "write name: value") {
+		return false
+	}
+	names := strings.Fields(rlimitNames)
+	var limits []Rlimit
+	for _, p := range a.pairs {
+		m := a.member(p)
+		plain := strings.TrimPrefix(strings.ToUpper(p.name), "RLIMIT_")
+		if !slices.Contains(names, plain) {
+			d.errorf(m.onKey(), didYouMean(strings.ToLower(plain), strings.Fields(strings.ToLower(rlimitNames))), "is no resource limit")
+			continue
 		}
-		names := strings.Fields(rlimitNames)
-		var limits []Rlimit
-		for _, p := range a.pairs {
-			m := a.member(p)
-			plain := strings.TrimPrefix(strings.ToUpper(p.name), "RLIMIT_")
-			if !slices.Contains(names, plain) {
-				d.errorf(m.onKey(), didYouMean(strings.ToLower(plain), strings.Fields(strings.ToLower(rlimitNames))), "is no resource limit")
-				continue
-			}
-			if slices.ContainsFunc(limits, func(l Rlimit) bool { return l.Name == plain }) {
-				d.errorf(m.onKey(), "keep one of them", "is there twice")
-				continue
-			}
-			l := Rlimit{Name: plain}
-			d.rlimit(m, &l)
-			limits = append(limits, l)
+		if slices.ContainsFunc(limits, func(l Rlimit) bool { return l.Name == plain }) {
+			d.errorf(m.onKey(), "keep one of them", "is there twice")
+			continue
 		}
-		slices.SortFunc(limits, func(a, b Rlimit) int { return strings.Compare(a.Name, b.Name) })
-		return limits, true
-	}}
+		l := Rlimit{Name: plain}
+		d.rlimit(m, &l)
+		limits = append(limits, l)
+	}
+	slices.SortFunc(limits, func(a, b Rlimit) int { return strings.Compare(a.Name, b.Name) })
+	to.Set(reflect.ValueOf(limits))
+	return true
 }
 
 func (d *decoder) rlimit(a *at, l *Rlimit) {
@@ -158,24 +183,24 @@ func (d *decoder) limit(a *at) uint64 {
 	return uint64(max(n, 0))
 }
 
-// umask reads octal digits, as the shell does: 22, 022, "0022" and 0o22 are
-// the same.
-func umask() kind[int] {
-	f := form{"type": []string{"string", "integer"}, "pattern": "^(0o)?[0-7]{1,4}$"}
-	return kind[int]{name: "octal digits", form: formOf(f), read: func(d *decoder, a *at) (int, bool) {
-		s, ok := d.scalar(a, `octal digits like "0022"`)
-		if !ok {
-			return 0, false
-		}
-		n, err := strconv.ParseUint(strings.TrimPrefix(s, "0o"), 8, 32)
-		if err == nil && n <= 0o777 {
-			return int(n), true
-		}
-		hint := `write octal digits: "0022"`
-		if dec, decErr := strconv.ParseUint(s, 10, 32); decErr == nil && dec <= 0o777 && err != nil {
-			hint = fmt.Sprintf("umask is read as octal: write %q", fmt.Sprintf("%04o", dec))
-		}
-		d.errorf(a, hint, "is no umask: %s", quote(s))
-		return 0, false
-	}}
+var umask = &kind{name: "octal digits", form: `{"type":["string","integer"],"pattern":"^(0o)?[0-7]{1,4}$"}`, read: readUmask}
+
+// readUmask reads octal digits, as the shell does: 22, 022, "0022" and 0o22
+// are the same.
+func readUmask(d *decoder, a *at, _ *field, to reflect.Value) bool {
+	s, ok := d.scalar(a, `octal digits like "0022"`)
+	if !ok {
+		return false
+	}
+	n, err := strconv.ParseUint(strings.TrimPrefix(s, "0o"), 8, 32)
+	if err == nil && n <= 0o777 {
+		to.SetInt(int64(n))
+		return true
+	}
+	hint := `write octal digits: "0022"`
+	if dec, decErr := strconv.ParseUint(s, 10, 32); decErr == nil && dec <= 0o777 && err != nil {
+		hint = fmt.Sprintf("umask is read as octal: write %q", fmt.Sprintf("%04o", dec))
+	}
+	d.errorf(a, hint, "is no umask: %s", quote(s))
+	return false
 }
