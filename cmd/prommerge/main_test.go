@@ -1,0 +1,288 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// file writes a file into a new directory and returns its path.
+func file(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// exporter starts prommerge and returns its URL.
+func exporter(t *testing.T, config string, targets ...string) string {
+	t.Helper()
+	src, err := newSource(config, targets, quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &flags{Async: true, Sort: true, HonorLabels: "rename", EnableReload: true, SuppressErrors: true}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := serve(ctx, f, src, l, quiet()); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+	})
+	return "http://" + l.Addr().String()
+}
+
+func get(t *testing.T, url string, header ...string) (*http.Response, []byte) {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := (&http.Transport{DisableCompression: true, DisableKeepAlives: true}).RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, b
+}
+
+func metrics(t *testing.T, check func(r *http.Request) bool) string {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if check != nil && !check(r) {
+			http.Error(w, "no", http.StatusForbidden)
+			return
+		}
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+		_, _ = io.WriteString(w, "m 1\n")
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+func TestBadConfigsAreRefusedWithTheirReason(t *testing.T) {
+	for _, tt := range []struct{ name, config, want string }{
+		{"an unknown key", "targets: [{name: a, url: http://x/, tiemout: 1s}]", "field tiemout not found"},
+		{"a bad duration", "targets: [{name: a, url: http://x/, timeout: 5}]", `line 1: "5" is not a duration: write 500ms, 5s or 1m`},
+		{"no name", "targets: [{url: http://x/}]", `target with url "http://x/" has no name`},
+		{"no URL", "targets: [{name: a}]", "target a: its url is none: write http://host:port/metrics"},
+		{"a URL without a scheme", "targets: [{name: a, url: localhost:80}]", "target a: its url is none"},
+		{"a name twice", "targets: [{name: a, url: http://x/}, {name: a, url: http://y/}]", `two targets are called "a"`},
+		{"two kinds of credentials", "targets: [{name: a, url: http://x/, basicAuth: {username: u}, bearerTokenFile: f}]", "exclude each other"},
+		{"a CA file that is not there", "targets: [{name: a, url: http://x/, tls: {caFile: /nonexistent}}]", "target a: read CA: open /nonexistent"},
+		{"a bad pattern", "fileSD: ['[']", `fileSD "[": syntax error in pattern`},
+		{"no YAML", "targets: [", "did not find"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := newSource(file(t, "c.yaml", tt.config), nil, quiet())
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+	for _, tt := range []struct {
+		targets []string
+		want    string
+	}{
+		{nil, "no targets: give -config FILE or -target NAME=URL"},
+		{[]string{"x"}, `-target "x": write name=url`},
+		{[]string{"x=y"}, "-target x: its url is none"},
+		{[]string{"x=http://a/", "x=http://b/"}, `two targets are called "x"`},
+	} {
+		if _, err := newSource("", tt.targets, quiet()); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%q: got %v, want %q", tt.targets, err, tt.want)
+		}
+	}
+}
+
+func TestCredentialsAndHeadersReachTheTarget(t *testing.T) {
+	token := file(t, "token", "secret-token\n")
+	bearer := metrics(t, func(r *http.Request) bool { return r.Header.Get("Authorization") == "Bearer secret-token" })
+	basic := metrics(t, func(r *http.Request) bool { u, p, _ := r.BasicAuth(); return u == "me" && p == "secret-token" })
+	header := metrics(t, func(r *http.Request) bool { return r.Header.Get("X-Scope-Orgid") == "team" })
+	url := exporter(t, file(t, "c.yaml", `
+targets:
+  - {name: bearer, url: `+bearer+`, bearerTokenFile: `+token+`}
+  - {name: basic, url: `+basic+`, basicAuth: {username: me, passwordFile: `+token+`}}
+  - {name: header, url: `+header+`, headers: {x-scope-orgid: team}, labels: {zone: b}}
+`))
+	_, page := get(t, url+"/metrics")
+	for _, want := range []string{`m{process_name="bearer"} 1`, `m{process_name="basic"} 1`, `m{process_name="header",zone="b"} 1`} {
+		if !strings.Contains(string(page), want+"\n") {
+			t.Errorf("no %s in\n%s", want, page)
+		}
+	}
+	_, list := get(t, url+"/targets", "Accept", "application/json")
+	var got []targetStatus
+	if err := json.Unmarshal(list, &got); err != nil || len(got) != 3 || got[0].Name != "basic" || got[0].Up == nil || !*got[0].Up || got[0].Samples != 1 {
+		t.Errorf("%v in %s", err, list)
+	}
+	if strings.Contains(string(list), "secret") {
+		t.Errorf("a secret in %s", list)
+	}
+}
+
+func TestEndpoints(t *testing.T) {
+	url := exporter(t, "", "a="+metrics(t, nil), "<b>=http://127.0.0.1:1/")
+	for _, tt := range []struct{ path, contentType, want string }{
+		{"/health", "text/plain", "ok\n"},
+		{"/metrics", "text/plain; version=0.0.4", `prommerge_target_up{process_name="a"} 1`},
+		{"/self", "text/plain", "prommerge_config_last_reload_successful 1"},
+		{"/targets", "text/html", "<td>&lt;b&gt;<td>"},
+		{"/targets?format=json", "application/json", `"reason": "connect"`},
+	} {
+		resp, body := get(t, url+tt.path)
+		if resp.StatusCode != http.StatusOK || !strings.HasPrefix(resp.Header.Get("Content-Type"), tt.contentType) || !strings.Contains(string(body), tt.want) {
+			t.Errorf("%s: %s, %s\n%s", tt.path, resp.Status, resp.Header.Get("Content-Type"), body)
+		}
+	}
+}
+
+func TestAnswersAreCompressedWhenAsked(t *testing.T) {
+	url := exporter(t, "", "a="+metrics(t, nil))
+	for range 3 { // compressors are used again
+		resp, b := get(t, url+"/metrics", "Accept-Encoding", "gzip")
+		z, err := gzip.NewReader(strings.NewReader(string(b)))
+		if err != nil || resp.Header.Get("Content-Encoding") != "gzip" {
+			t.Fatal(err, resp.Header)
+		}
+		if page, err := io.ReadAll(z); err != nil || !strings.Contains(string(page), `m{process_name="a"} 1`) {
+			t.Errorf("gzip: %v\n%s", err, page)
+		}
+		resp, b = get(t, url+"/metrics", "Accept-Encoding", "zstd,gzip")
+		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
+		if err != nil || resp.Header.Get("Content-Encoding") != "zstd" {
+			t.Fatal(err, resp.Header)
+		}
+		if page, err := d.DecodeAll(b, nil); err != nil || !strings.Contains(string(page), `m{process_name="a"} 1`) {
+			t.Errorf("zstd: %v\n%s", err, page)
+		}
+		d.Close()
+	}
+}
+
+func TestABadReloadKeepsWhatWasGood(t *testing.T) {
+	path := file(t, "c.yaml", "targets: [{name: a, url: http://127.0.0.1:1/}]")
+	url := exporter(t, path)
+	reload := func() int {
+		resp, err := http.Post(url+"/-/reload", "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		return resp.StatusCode
+	}
+	defer http.DefaultClient.CloseIdleConnections()
+	for _, tt := range []struct {
+		config string
+		status int
+		want   string
+		self   string
+	}{
+		{"targets: [{name: b, url: http://127.0.0.1:1/}]", 200, `"name": "b"`, "successful 1"},
+		{"targets: [{name: c}]", 500, `"name": "b"`, "successful 0"},
+		{"targets: [{name: d, url: http://127.0.0.1:1/}]", 200, `"name": "d"`, "successful 1"},
+	} {
+		if err := os.WriteFile(path, []byte(tt.config), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := reload(); got != tt.status {
+			t.Errorf("%s: status %d", tt.config, got)
+		}
+		if _, list := get(t, url+"/targets?format=json"); !strings.Contains(string(list), tt.want) {
+			t.Errorf("%s: %s", tt.config, list)
+		}
+		if _, self := get(t, url+"/self"); !strings.Contains(string(self), "prommerge_config_last_reload_"+tt.self+"\n") {
+			t.Errorf("%s:\n%s", tt.config, self)
+		}
+	}
+}
+
+func TestFilesOfTargetsAreReadAgainWhenTheyChange(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string, age time.Duration) {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, time.Time{}, time.Now().Add(-age)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("c.yaml", "fileSD: ['sd/*.json', 'sd/*.yaml']\ntargets: [{name: fixed, url: http://x/}]", 0)
+	if err := os.Mkdir(filepath.Join(dir, "sd"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write("sd/a.json", `[{"targets": ["a:1", "a:2"], "labels": {"zone": "z", "__scheme__": "https", "__metrics_path__": "/m", "__meta_x": "y"}}]`, time.Hour)
+	write("sd/b.yaml", "- targets: [b:1]\n  labels: {process_name: bee}\n- targets: ['a:1']\n", time.Hour)
+	src, err := newSource(filepath.Join(dir, "c.yaml"), nil, quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := func() string {
+		src.mu.Lock()
+		src.looked = time.Time{} // as if refresh had passed
+		src.mu.Unlock()
+		var all []string
+		for _, tg := range src.Targets() {
+			all = append(all, tg.Name+" "+tg.URL)
+		}
+		return strings.Join(all, "\n")
+	}
+	const a, b = "fixed http://x/\na:1 https://a:1/m\na:2 https://a:2/m\n", "bee http://b:1/metrics"
+	if got := names(); got != a+b {
+		t.Errorf("at first:\n%s", got)
+	}
+	if tg := src.Targets()[1]; len(tg.Labels) != 1 || tg.Labels["zone"] != "z" {
+		t.Errorf("labels %v", tg.Labels)
+	}
+	write("sd/b.yaml", "- targets: [c:1]\n", time.Minute)
+	if got := names(); got != a+"c:1 http://c:1/metrics" {
+		t.Errorf("after a change:\n%s", got)
+	}
+	write("sd/b.yaml", "broken: [", 0)
+	if got := names(); got != a+"c:1 http://c:1/metrics" {
+		t.Errorf("after a bad change:\n%s", got)
+	}
+	if err := os.Remove(filepath.Join(dir, "sd/b.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(); got != strings.TrimSpace(a) {
+		t.Errorf("after a removal:\n%s", got)
+	}
+}
