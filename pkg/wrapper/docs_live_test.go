@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,14 +21,17 @@ import (
 
 	"github.com/process-wrapper/process-wrapper/pkg/api"
 	"github.com/process-wrapper/process-wrapper/pkg/output"
+	"github.com/process-wrapper/process-wrapper/pkg/process"
 	"github.com/process-wrapper/process-wrapper/pkg/status"
 	"github.com/process-wrapper/process-wrapper/pkg/telemetry"
 )
 
+// stamp is the time at the begin of a log line.
+var stamp = regexp.MustCompile(`(?m)^time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z `)
+
 // A block that is marked "log: FORMAT [max=N]" shows what becomes of its lines
 // that begin with "> ".
 func TestTheLogExamplesAreReal(t *testing.T) {
-	stamp := regexp.MustCompile(`(?m)^time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z `)
 	examples := 0
 	for _, b := range blocks(t, configuration) {
 		options, ok := strings.CutPrefix(b.mark, "log: ")
@@ -98,6 +102,34 @@ func pumped(t *testing.T, cfg output.StreamConfig, in string) string {
 		t.Fatal(err)
 	}
 	return string(got)
+}
+
+// The block that is marked "own log" shows what the journal writes.
+func TestTheExampleOfOurOwnLogIsReal(t *testing.T) {
+	all := blocks(t, configuration)
+	i := slices.IndexFunc(all, func(b block) bool { return b.mark == "own log" })
+	if i < 0 {
+		t.Fatal("the page has no such example")
+	}
+	var out strings.Builder
+	j := newJournal(slog.New(output.NewHandler(&out, slog.LevelInfo)))
+	began := time.Now()
+	st := status.State{Name: "web", Phase: status.Starting, ExitCode: -1}
+	next := func(change func(*status.State)) {
+		old := st
+		change(&st)
+		j.Observe(old, st)
+	}
+	next(func(s *status.State) { s.Phase, s.PID, s.Started, s.Since = status.Running, 42, began, began })
+	j.ObserveCheck(status.Check{Process: "web", Probe: "http", Result: status.Fail, Err: errors.New("http://127.0.0.1:8000/: connection refused")})
+	next(func(s *status.State) { s.Phase, s.Since = status.Ready, began.Add(2024*time.Millisecond) })
+	next(func(s *status.State) {
+		s.Phase, s.PID, s.Ended, s.ExitCode = status.Backoff, 0, began.Add(302024*time.Millisecond), 143
+		s.Cause, s.Next = &process.ExitError{Code: 143, Signal: syscall.SIGTERM}, s.Ended.Add(1080*time.Millisecond)
+	})
+	if got, want := stamp.ReplaceAllString(out.String(), "time=T "), stamp.ReplaceAllString(all[i].text, "time=T "); got != want {
+		t.Errorf("the program writes\n%s\nthe page says\n%s", got, want)
+	}
 }
 
 // crashed is a board with a process that has met everything, and its metrics.
