@@ -129,7 +129,10 @@ func TestSignals(t *testing.T) {
 			w := start(t, options{config: script("it", test.script), namespace: true, args: []string{"-graceful-shutdown-deadline", "1m"}})
 			w.stdout.waitFor(t, awake)
 			began := time.Now()
-			for _, sig := range test.signals {
+			for i, sig := range test.signals {
+				if i > 0 {
+					<-time.After(time.Second) // for one that comes at once may be an echo of the first
+				}
 				w.signal(sig)
 				w.stderr.waitFor(t, regexp.MustCompile("leaving service"))
 			}
@@ -142,6 +145,19 @@ func TestSignals(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A shell, a terminal and a runtime of containers may all pass on the same signal.
+func TestEchoOfTheFirstSignalKillsNothing(t *testing.T) {
+	t.Parallel()
+	w := start(t, options{config: script("it", `trap 'sleep 0.5; echo done; exit 0' TERM; echo awake; sleep 1000 & wait`)})
+	w.stdout.waitFor(t, awake)
+	w.signal(syscall.SIGTERM)
+	w.signal(syscall.SIGTERM)
+	if got := w.wait(); got != 0 {
+		t.Errorf("exit code %d", got)
+	}
+	ordered(t, w.stdout.String(), "it done")
 }
 
 func TestSignalsThatDoNotEndIt(t *testing.T) {
