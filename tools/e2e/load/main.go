@@ -1,0 +1,73 @@
+// Command load is what the benchmarks have managed by process managers, and the bare loop that
+// they are compared with. What it does is its first argument:
+//
+//	now                 print the time, in nanoseconds since 1970, and wait for a signal
+//	serve ADDRESS       print the time, listen at once and answer every request with 200
+//	spawn N PROGRAM …   fork and execute a program N times, print a line, on SIGTERM end them all
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+func main() {
+	began := time.Now()
+	if err := run(began, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "load:", err)
+		os.Exit(1)
+	}
+}
+
+func run(began time.Time, args []string) error {
+	term := make(chan os.Signal, 1)
+	switch {
+	case len(args) >= 1 && args[0] == "now": // a #! line adds the name of the script
+		fmt.Println(began.UnixNano())
+		signal.Notify(term, syscall.SIGTERM)
+		<-term
+		return nil
+	case len(args) == 2 && args[0] == "serve":
+		fmt.Println(began.UnixNano())
+		return http.ListenAndServe(args[1], http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	case len(args) > 2 && args[0] == "spawn":
+		n, err := strconv.Atoi(args[1])
+		if err != nil {
+			return err
+		}
+		signal.Notify(term, syscall.SIGTERM)
+		return spawn(n, args[2:], term)
+	}
+	return fmt.Errorf("arguments %q: want now, serve ADDRESS or spawn N PROGRAM", args)
+}
+
+// spawn is the least that a process manager can do: fork, exec, kill, wait.
+func spawn(n int, argv []string, term <-chan os.Signal) error {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	attr := &syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{null.Fd(), null.Fd(), null.Fd()}}
+	pids := make([]int, n)
+	for i := range pids {
+		if pids[i], err = syscall.ForkExec(argv[0], argv, attr); err != nil {
+			return err
+		}
+	}
+	fmt.Println("started")
+	<-term
+	for _, pid := range pids {
+		_ = syscall.Kill(pid, syscall.SIGTERM) // none was waited for, so each is still ours
+	}
+	for range pids {
+		if _, err := syscall.Wait4(-1, nil, 0, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
