@@ -53,7 +53,10 @@ func (a *at) path() string {
 	return strings.TrimPrefix(up+"."+step, ".")
 }
 
-// get returns the value of a key of a map that has been read, or nil.
+// get returns the value of a key of a map that has been read, or nil. It and
+// those below have so many callers that copies in each are 10 KB of binary.
+//
+//go:noinline
 func (a *at) get(key string) *at {
 	for _, p := range a.pairs {
 		if p.name == key {
@@ -73,11 +76,14 @@ func (a *at) first(keys ...string) *at {
 	return a
 }
 
+//go:noinline
 func (a *at) member(p pair) *at {
 	return &at{up: a, file: a.file, step: p.name, key: p.key, node: p.value, aliased: p.aliased}
 }
 
 // onKey is the same place, to be reported at its key.
+//
+//go:noinline
 func (a *at) onKey() *at {
 	if a.key == nil {
 		return a

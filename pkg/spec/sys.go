@@ -5,6 +5,7 @@ import (
 	"math"
 	"reflect"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -135,7 +136,7 @@ func readRlimits(d *decoder, a *at, _ *field, to reflect.Value) bool {
 		d.rlimit(m, &l)
 		limits = append(limits, l)
 	}
-	slices.SortFunc(limits, func(a, b Rlimit) int { return strings.Compare(a.Name, b.Name) })
+	sort.Slice(limits, func(i, j int) bool { return limits[i].Name < limits[j].Name })
 	to.Set(reflect.ValueOf(limits))
 	return true
 }
