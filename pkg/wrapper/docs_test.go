@@ -288,6 +288,7 @@ func schemaKeys(t *testing.T) map[string]string {
 	return all
 }
 
+// The table is pkg/spec/testdata/keys.md.
 func TestTheDocsHaveEveryKeyWithItsDefault(t *testing.T) {
 	page, program := map[string]string{}, map[string]string{}
 	for _, row := range table(t, configuration, "keys") {
