@@ -121,7 +121,7 @@ func TestFloodOfConnectionsStopsNothing(t *testing.T) {
 func flood(t *testing.T, text string) {
 	const total, dialers = 10_000, 20
 	manyFiles(t, total+1000)
-	w := start(t, options{config: script("it", forever, "readiness: {delay: 0s, period: 50ms, failureThreshold: 1, exec: {command: {entrypoint: /bin/true}}}")})
+	w := start(t, options{nofile: 1024, config: script("it", forever, "readiness: {delay: 0s, period: 50ms, failureThreshold: 1, exec: {command: {entrypoint: /bin/true}}}")})
 	w.ready()
 	addr := strings.TrimPrefix(w.url(""), "http://")
 	var wg sync.WaitGroup

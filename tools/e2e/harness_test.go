@@ -27,6 +27,7 @@ type options struct {
 	env       []string // K=V, over the test's own environment
 	namespace bool     // as PID 1 of a pid namespace
 	stdin     io.Reader
+	nofile    int      // how many descriptors it may have, 0: as the test
 	chdir     string   // its directory, else that of the test
 	stdout    *os.File // given to it as it is, instead of the transcript
 }
@@ -60,6 +61,9 @@ func start(t *testing.T, o options) *wrapper {
 		argv = append(argv, "-config", file)
 	}
 	argv = append(argv, o.args...)
+	if o.nofile > 0 {
+		argv = append([]string{"/bin/sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$@"`, o.nofile), "sh"}, argv...)
+	}
 	if o.namespace {
 		needs(t, "unshare")
 		needsRoot(t)

@@ -41,6 +41,9 @@ func TestProcessThatEndsAgainAndAgainIsNotReadyInBetween(t *testing.T) {
 			if exists(w.readinessFile) {
 				t.Error("there is a readiness file")
 			}
+			if !test.late && strings.Contains(w.stderr.String(), `msg="ready"`) {
+				t.Error("it was ready for a moment")
+			}
 			// 0.1 + 0.2 + 0.4 + 0.8 + 1.6 s are less than 4 s, and 3.2 s more are not.
 			if n := w.states()["it"].Restarts; n < 2 || n > 6 {
 				t.Errorf("%d restarts in 4 s: the pauses do not grow, or are too long", n)
