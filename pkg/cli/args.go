@@ -2,10 +2,12 @@ package cli
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
 )
@@ -59,10 +61,8 @@ func normalizeFlag(flags map[string]*kong.Flag, arg string, next *string) (norma
 	}
 	flag, known := flags[name]
 	switch {
-	case !known && hasValue:
-		return "--" + name + "=" + value, false, nil
 	case !known:
-		return "--" + name, false, nil
+		return "", false, unknownFlag(name, flags)
 	case flag.IsCounter(), flag.IsBool() && !hasValue:
 		return "--" + flag.Name, false, nil
 	case flag.IsBool():
@@ -78,6 +78,64 @@ func normalizeFlag(flags map[string]*kong.Flag, arg string, next *string) (norma
 	default:
 		return "--" + flag.Name + "=" + *next, true, nil
 	}
+}
+
+// unknownFlag names the flag that may have been meant.
+func unknownFlag(name string, flags map[string]*kong.Flag) error {
+	best, least := "", 3 // more edits are another word
+	for _, known := range slices.Sorted(maps.Keys(flags)) {
+		if n := edits(name, known); n < least && n < len(known) {
+			best, least = known, n
+		}
+	}
+	if best == "" {
+		return fmt.Errorf("unknown flag -%s", name)
+	}
+	return fmt.Errorf("unknown flag -%s: did you mean -%s?", name, best)
+}
+
+// edits returns how many bytes must be put in, left out or changed to make b
+// of a.
+func edits(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// durations says how a duration is written where one is not.
+func durations() kong.Option {
+	decode := func(ctx *kong.DecodeContext, target reflect.Value) error {
+		token, err := ctx.Scan.PopValue("duration")
+		if err != nil {
+			return err
+		}
+		text := token.String()
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			hint := "write 1m30s for a minute and a half"
+			if _, err := strconv.Atoi(text); err == nil {
+				hint = "write " + text + "s for seconds"
+			}
+			return fmt.Errorf("%q is no duration: %s", text, hint)
+		}
+		target.SetInt(int64(d))
+		return nil
+	}
+	return kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(decode))
 }
 
 // verbatim decodes strings as they stand; kong's own mapper replaces bytes that are not UTF-8,

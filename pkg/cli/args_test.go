@@ -203,7 +203,6 @@ func TestFlagsBehindASubcommandBelongToIt(t *testing.T) {
 		{"-config x", "--config=x"},
 		{"-config x validate -strict", "--config=x validate --strict"},
 		{"validate -config x", "validate --config=x"},
-		{"-strict validate", "--strict validate"},
 		{"-config validate", "--config=validate"},
 		{"ctl -socket s logs web -f", "ctl --socket=s logs web --follow"},
 		{"ctl logs -n 5 web -socket s -follow", "ctl logs --lines=5 web --socket=s --follow"},

@@ -134,7 +134,7 @@ func (p Program) parse(call *Call, args []string) error {
 	}
 	var own builtin
 	parser, err := kong.New(flags, kong.Name(p.Name), kong.NoDefaultHelp(), kong.Embed(&own),
-		kong.Writers(call.Stdout, call.Stderr), fromEnv(os.LookupEnv), verbatim())
+		kong.Writers(call.Stdout, call.Stderr), fromEnv(os.LookupEnv), verbatim(), durations())
 	if err != nil {
 		return fmt.Errorf("build command line: %w", err)
 	}

@@ -44,7 +44,7 @@ func TestExitCodesAndWhatIsPrinted(t *testing.T) {
 		{"a code without a reason is silent", "", &ExitError{Code: 143}, result{code: 143}},
 		{"a code with a reason is logged", "", &ExitError{Code: 3, Err: errors.New("gone")}, result{code: 3, stderr: "level=error msg=\"ended with an error\" err=gone code=3\n"}},
 		{"a config error is 2 and printed as it stands", "", Usagef("a.yaml:3:5: unknown key"), result{code: 2, stderr: "tool: a.yaml:3:5: unknown key\n"}},
-		{"an unknown flag is 2 and has a suggestion", "-confg x", nil, result{code: 2, stderr: "tool: unknown flag --confg, did you mean \"--config\"?\nsee tool -h\n"}},
+		{"an unknown flag is 2 and has a suggestion", "-confg x", nil, result{code: 2, stderr: "tool: unknown flag -confg: did you mean -config?\nsee tool -h\n"}},
 		{"a missing value is 2", "-config", nil, result{code: 2, stderr: "tool: -config needs a value: -config string\nsee tool -h\n"}},
 		{"a wrong boolean is 2", "-wait=maybe", nil, result{code: 2, stderr: "tool: -wait: \"maybe\" is not a boolean: use true or false\nsee tool -h\n"}},
 		{"an argument too many is 2", "x", nil, result{code: 2, stderr: "tool: unexpected argument x\nsee tool -h\n"}},
