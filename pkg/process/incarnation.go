@@ -134,7 +134,8 @@ func (l *incarnation) watch() error {
 type incarnation struct {
 	p     *Process
 	child Child
-	ctx   context.Context
+	outer context.Context // of the process
+	ctx   context.Context // of this incarnation
 	end   context.CancelCauseFunc
 	began time.Time
 	wg    sync.WaitGroup
@@ -156,7 +157,7 @@ type gate struct {
 // begin starts everything that lives as long as the command.
 func (p *Process) begin(ctx context.Context, child Child) *incarnation {
 	life, end := context.WithCancelCause(ctx)
-	l := &incarnation{p: p, child: child, ctx: life, end: end, began: time.Now()}
+	l := &incarnation{p: p, child: child, outer: ctx, ctx: life, end: end, began: time.Now()}
 	l.hookDone = p.cfg.OnReady == nil
 	l.beginWatchers()
 	l.beginChecks()
@@ -255,7 +256,11 @@ const extraGrace = 2 * time.Second
 // why.
 func (l *incarnation) stop() error {
 	p, cause := l.p, context.Cause(l.ctx)
-	p.to(status.Stopping, "")
+	why := ""
+	if l.outer.Err() == nil { // else the pod or an operator says so
+		why = cause.Error()
+	}
+	p.to(status.Stopping, why)
 	grace := p.cfg.StopTimeout
 	var failed *CheckError
 	if errors.As(cause, &failed) && failed.stopTimeout != nil {

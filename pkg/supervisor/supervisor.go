@@ -61,8 +61,8 @@ type Config struct {
 	DrainDelay time.Duration // between OnDrain and the first stop
 	Deadline   time.Duration // from the request to stop to KILL
 	// OnDrain takes the pod out of service. It is called once, before the
-	// first unit is told to stop.
-	OnDrain func(reason string)
+	// first unit is told to stop, with the time until KILL.
+	OnDrain func(reason string, within time.Duration)
 	// Linger keeps a pod alive that has nothing to run.
 	Linger bool
 }
@@ -217,7 +217,7 @@ func (r *run) shutdown(q request) int {
 	d := newDeadline(q.mode, r.cfg.Deadline)
 	defer d.timer.Stop()
 	if r.cfg.OnDrain != nil {
-		r.cfg.OnDrain(q.reason)
+		r.cfg.OnDrain(q.reason, max(0, time.Until(d.at)))
 	}
 	var drained <-chan time.Time
 	released := r.cfg.DrainDelay <= 0 || q.mode != Graceful

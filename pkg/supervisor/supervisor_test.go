@@ -239,7 +239,10 @@ func TestTheEndOfAPod(t *testing.T) {
 				s := &stage{s: New(), began: time.Now()}
 				cfg := tt.cfg(s)
 				cfg.Deadline = 10 * time.Second
-				cfg.OnDrain = func(string) {
+				cfg.OnDrain = func(_ string, within time.Duration) {
+					if within > cfg.Deadline || within <= 0 {
+						t.Errorf("told to be gone within %v", within)
+					}
 					if s.s.Halt().Err() == nil {
 						t.Error("still starting processes when leaving service")
 					}

@@ -269,7 +269,7 @@ func (k *checks) handler(h *spec.Handler) process.Hook {
 	case h.Sleep != nil:
 		return func(ctx context.Context) error { return sleep(ctx, h.Sleep.Duration) }
 	}
-	p := k.action(h.Exec, h.HTTPGet, nil)
+	p := k.action(h.Exec, h.HTTPGet, h.TCPSocket)
 	return func(ctx context.Context) error {
 		if err := p.Check(ctx); !probe.Passed(err) {
 			return err

@@ -108,6 +108,9 @@ const cut = " …"
 
 // validate is the subcommand: it prints every error and starts nothing.
 func validate(call *cli.Call, f *flags, env *environment) error {
+	if f.Validate.Path != "" {
+		f.Config = f.Validate.Path
+	}
 	cfg, err := load(f, env)
 	if err != nil {
 		return err

@@ -77,7 +77,10 @@ func ended(st status.State) []any {
 	if st.Ended.IsZero() {
 		return nil
 	}
-	args := []any{"code", st.ExitCode}
+	var args []any
+	if st.ExitCode >= 0 {
+		args = append(args, "code", st.ExitCode)
+	}
 	if st.Cause != nil {
 		args = append(args, "cause", st.Cause)
 	}

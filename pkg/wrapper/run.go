@@ -2,6 +2,7 @@ package wrapper
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -113,6 +114,9 @@ func load(f *flags, env *environment) (*spec.Config, error) {
 		return &spec.Config{Warnings: spec.Errors{{
 			Msg: "no processes: neither -config nor the environment variable CONFIG is set", Hint: "give one of them",
 		}}}, nil
+	}
+	if many := (spec.Errors)(nil); errors.As(err, &many) {
+		return nil, cli.Usagef("the config is wrong, nothing was started:\n%w", err)
 	}
 	if err != nil {
 		return nil, cli.Usagef("%w", err)
@@ -255,6 +259,7 @@ func (p *pod) serve(ctx context.Context, signals *signals, units []supervisor.Un
 	})
 	wg.Go(func() { p.profile.run(helpers) })
 	wg.Go(func() { tidy(helpers, p.board) })
+	wg.Go(func() { announce(helpers, p.board, p.log) })
 
 	signals.early(p)
 	code := p.units.Run(ctx, supervisor.Config{
@@ -280,13 +285,13 @@ func (p *pod) pump(ctx context.Context, pump *output.Pump, name string) {
 }
 
 // drain takes the pod out of service, before any process is told to stop.
-func (p *pod) drain(reason string) {
+func (p *pod) drain(reason string, within time.Duration) {
 	p.ready.Remove()
 	p.board.UpdatePod(func(pod *status.Pod) {
 		pod.Draining, pod.Reason = true, reason
-		pod.Deadline = time.Now().Add(p.flags.GracefulShutdownDeadline).Round(time.Millisecond)
+		pod.Deadline = time.Now().Add(within).Round(time.Millisecond)
 	})
-	p.log.Info("leaving service", "reason", reason, "deadline", p.flags.GracefulShutdownDeadline)
+	p.log.Info("leaving service", "reason", reason, "deadline", within)
 }
 
 // rest ends what no process could be found to have left behind.

@@ -39,10 +39,12 @@ type flags struct {
 	PrommergeSupressErrors  bool `help:"do not log failing targets"`
 
 	Run      struct{} `cmd:"" default:"withargs" hidden:""`
-	Validate struct{} `cmd:"" help:"check the config, print every error, start nothing"`
-	Schema   struct{} `cmd:"" help:"print the JSON Schema of the config"`
-	Install  struct {
-		Target string `arg:"" help:"directory or file"`
+	Validate struct {
+		Path string `arg:"" optional:"" help:"what -config says otherwise"`
+	} `cmd:"" help:"check the config, print every error, start nothing"`
+	Schema  struct{} `cmd:"" help:"print the JSON Schema of the config"`
+	Install struct {
+		Target string `arg:"" name:"directory or file" help:"where to"`
 	} `cmd:"" help:"copy this binary, and shared-lock where it lies beside it, to a directory or file"`
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -82,8 +83,10 @@ func TestValidateSaysWhatIsWrongAndStartsNothing(t *testing.T) {
 		}
 	}
 	write("- name: a\n  entrypoint: /bin/true\n")
-	if code, out, errs := exec(t, "validate", "-config", file); code != 0 || out != "OK: 1 processes\n" {
-		t.Errorf("%d %q %q", code, out, errs)
+	for _, args := range [][]string{{"validate", "-config", file}, {"-config", file, "validate"}, {"validate", file}} {
+		if code, out, errs := exec(t, args...); code != 0 || out != "OK: 1 processes\n" {
+			t.Errorf("%v: %d %q %q", args, code, out, errs)
+		}
 	}
 	write("- name: a\n  entrypont: touch\n  args: [" + filepath.Join(dir, "started") + "]\n")
 	code, _, errs := exec(t, "validate", "-config", file)
@@ -93,6 +96,45 @@ func TestValidateSaysWhatIsWrongAndStartsNothing(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "started")); err == nil {
 		t.Error("it was started")
 	}
+}
+
+func TestWhatIsMistypedIsNamedWithTheWayOut(t *testing.T) {
+	for line, want := range map[string]string{
+		"-confg x":         "unknown flag -confg: did you mean -config?",
+		"-wait-deadline 5": `"5" is no duration: write 5s for seconds`,
+		"install":          "directory or file",
+		"vaildate":         `"vaildate" is not a command: use validate, schema, install`,
+	} {
+		if code, _, errs := exec(t, strings.Fields(line)...); code != 2 || !strings.Contains(errs, want) {
+			t.Errorf("%s: %d %q", line, code, errs)
+		}
+	}
+}
+
+func TestEveryGoodConfigCanBeBuilt(t *testing.T) {
+	files, err := filepath.Glob("../spec/testdata/good/*.[yj]*")
+	if err != nil || len(files) < 10 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		cfg, err := spec.Load(file, spec.Options{Later: true})
+		if err != nil {
+			t.Errorf("%s: %v", file, err)
+			continue
+		}
+		for _, p := range cfg.Processes {
+			if p.Readiness.SQL != nil || p.Readiness.AMQP != nil || usesGRPC(p.StartupProbe, p.LivenessProbe, p.ReadinessProbe) {
+				continue // refused before it comes here
+			}
+			if _, err := builderFor(t).process(p); err != nil {
+				t.Errorf("%s: %s: %v", file, p.Name, err)
+			}
+		}
+	}
+}
+
+func usesGRPC(probes ...*spec.Probe) bool {
+	return slices.ContainsFunc(probes, func(p *spec.Probe) bool { return p != nil && p.GRPC != nil })
 }
 
 func TestSchemaIsJSON(t *testing.T) {
