@@ -84,12 +84,7 @@ func mediaRange(r string) (f format, q float64, ok bool) {
 	if err != nil {
 		return f, 0, false
 	}
-	q = 1
-	if v, has := params["q"]; has {
-		if q, err = strconv.ParseFloat(v, 64); err != nil || q < 0 || q > 1 {
-			return f, 0, false
-		}
-	}
+	q = quality(params["q"])
 	f = text004
 	version := params["version"]
 	switch name {
@@ -98,15 +93,9 @@ func mediaRange(r string) (f format, q float64, ok bool) {
 		ok = params["proto"] == protoName && params["encoding"] == "delimited"
 	case typeOpenMetrics:
 		f.wire, f.version = wireOpenMetrics, "0.0.1"
-		if version == "1.0.0" {
-			f.version = version
-		}
-		ok = version == "" || version == f.version
+		ok = f.ofVersion(version)
 	case typeText:
-		if version == "1.0.0" {
-			f.version = version
-		}
-		ok = version == "" || version == f.version
+		ok = f.ofVersion(version)
 	case "text/*", "*/*":
 		ok = true
 	}
@@ -114,6 +103,26 @@ func mediaRange(r string) (f format, q float64, ok bool) {
 		f.esc = e
 	}
 	return f, q, ok
+}
+
+// ofVersion makes f the version that a scraper names, if there is such a one. f has the older version.
+func (f *format) ofVersion(v string) bool {
+	if v == "1.0.0" {
+		f.version = v
+	}
+	return v == "" || v == f.version
+}
+
+// quality reads a q parameter; nonsense is 0, which refuses.
+func quality(s string) float64 {
+	if s == "" {
+		return 1
+	}
+	q, err := strconv.ParseFloat(s, 64)
+	if err != nil || !(q >= 0 && q <= 1) {
+		return 0
+	}
+	return q
 }
 
 // wireOf says which syntax a Content-Type announces. Without one a page is taken for text, as before Prometheus 3.

@@ -2,13 +2,16 @@ package prommerge_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -25,7 +28,7 @@ import (
 // of the process that merges: prommerge; concat, which writes the bytes back as they came (the limit); expfmt, which
 // decodes, merges and encodes with prometheus/common. They take turns, so that the ratios hold on a busy machine.
 func BenchmarkHTTP(b *testing.B) {
-	helper := startHelper(b)
+	helper, _ := startHelper(b, helperServes)
 	for _, wire := range []string{"text", "proto"} {
 		for _, s := range pageSets() {
 			b.Run(s.name+"/"+wire, func(b *testing.B) { benchHTTP(b, helper, wire, s) })
@@ -42,11 +45,10 @@ type contender struct {
 }
 
 func benchHTTP(b *testing.B, helper, wire string, s pageSet) {
+	targets := targetsOf(helper, s.name, wire)
 	urls := make([]string, s.n)
-	targets := make([]prommerge.Target, s.n)
 	for i := range urls {
-		urls[i] = fmt.Sprintf("%s/%s/%s/%d", helper, url.PathEscape(s.name), wire, i)
-		targets[i] = prommerge.Target{Name: fmt.Sprintf("p%d", i), URL: urls[i]}
+		urls[i] = targets[i].URL
 	}
 	m := prommerge.New(prommerge.Options{Async: true, Sort: true})
 	defer m.Close()
@@ -182,7 +184,7 @@ func (f *fetcher) expfmt(w http.ResponseWriter, urls []string, wire string) {
 		dec := expfmt.NewDecoder(bytes.NewReader(buf.Bytes()), in)
 		for {
 			var mf dto.MetricFamily
-			if err := dec.Decode(&mf); err == io.EOF {
+			if err := dec.Decode(&mf); errors.Is(err, io.EOF) {
 				break
 			} else if err != nil {
 				panic(err)
@@ -205,4 +207,45 @@ func (f *fetcher) expfmt(w http.ResponseWriter, urls []string, wire string) {
 			panic(err)
 		}
 	}
+}
+
+// BenchmarkPeakMemory says how much the resident memory of a fresh process grows at its peak, per byte of the merged
+// page.
+func BenchmarkPeakMemory(b *testing.B) {
+	helper, _ := startHelper(b, helperServes)
+	for _, set := range []string{"kube×10", "node×1000"} {
+		b.Run(set, func(b *testing.B) {
+			merger, pid := startHelper(b, helperMerges)
+			before := memory(b, pid, "VmRSS")
+			var page int64
+			for b.Loop() {
+				resp, err := http.Get(merger + "/merge/" + url.PathEscape(set) + "?from=" + url.QueryEscape(helper))
+				if err != nil {
+					b.Fatal(err)
+				}
+				if page, err = io.Copy(io.Discard, resp.Body); err != nil {
+					b.Fatal(err)
+				}
+				_ = resp.Body.Close()
+			}
+			b.ReportMetric(float64(memory(b, pid, "VmHWM")-before)/float64(page), "peak-bytes/byte")
+			b.ReportMetric(float64(page)/1e6, "page-MB")
+		})
+	}
+}
+
+// memory reads a line of /proc/PID/status, in bytes.
+func memory(b *testing.B, pid int, key string) int64 {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		b.Skip("needs /proc") // on other systems
+	}
+	for line := range strings.Lines(string(status)) {
+		var kb int64
+		if _, err := fmt.Sscanf(line, key+": %d kB", &kb); err == nil {
+			return kb << 10
+		}
+	}
+	b.Fatal("no " + key)
+	return 0
 }

@@ -29,7 +29,7 @@ func pageSets() []pageSet {
 	for i := range 100 {
 		nodes = append(nodes, nodePage(uint64(i)))
 	}
-	kube := [][]byte{kubePage(1, 1900), kubePage(2, 1900)}
+	kube := [][]byte{kubePage(1, 2015), kubePage(2, 2015)}
 	return []pageSet{{"node×10", 10, nodes}, {"node×100", 100, nodes}, {"node×1000", 1000, nodes},
 		{"kube×1", 1, kube}, {"kube×10", 10, kube}}
 }

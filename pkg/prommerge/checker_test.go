@@ -38,14 +38,8 @@ func checkPage(page string, om bool) (p parsed, err error) {
 	family, typ := "", ""
 	for line := range strings.Lines(page) {
 		line = strings.TrimSuffix(line, "\n")
-		name, sample, err := "", "", error(nil)
-		if m := metaLine.FindStringSubmatch(line); m != nil {
-			name = strings.Trim(m[2], `"`)
-			if _, twice := p.meta[m[1]+" "+name]; twice {
-				return p, fmt.Errorf("second %s: %q", m[1], line)
-			}
-			p.meta[m[1]+" "+name] = m[3]
-		} else if name, sample, err = checkSample(line, om); err != nil {
+		name, sample, err := p.line(line, om)
+		if err != nil {
 			return p, err
 		}
 		if sample != "" {
@@ -62,6 +56,20 @@ func checkPage(page string, om bool) (p parsed, err error) {
 	}
 	slices.Sort(p.samples)
 	return p, nil
+}
+
+// line takes one line apart; sample is empty for metadata.
+func (p *parsed) line(line string, om bool) (name, sample string, err error) {
+	m := metaLine.FindStringSubmatch(line)
+	if m == nil {
+		return checkSample(line, om)
+	}
+	name = strings.Trim(m[2], `"`)
+	if _, twice := p.meta[m[1]+" "+name]; twice {
+		return "", "", fmt.Errorf("second %s: %q", m[1], line)
+	}
+	p.meta[m[1]+" "+name] = m[3]
+	return name, "", nil
 }
 
 func childOf(name, family, typ string) bool {
@@ -89,34 +97,39 @@ func checkSample(line string, om bool) (name, sample string, err error) {
 	if !om && (strings.ContainsAny(m[4], "-.eE+") || m[5] != "") {
 		return "", "", fmt.Errorf("timestamp or exemplar: %q", line)
 	}
-	name = m[1]
+	name, labels, err := checkLabels(m[1], m[2], line)
+	if err != nil || name == "" {
+		return "", "", fmt.Errorf("no name, or %w", err)
+	}
+	return name, fmt.Sprintf("%s{%s} %s %s %s", name, strings.Join(labels, ","), m[3], m[4], m[5]), nil
+}
+
+// checkLabels returns the labels in order of their names, and the metric name, which may be among them.
+func checkLabels(name, rest, line string) (string, []string, error) {
 	var labels []string
 	seen := map[string]bool{}
-	for rest := m[2]; rest != ""; {
+	for rest != "" {
 		l := labelPair.FindStringSubmatch(rest)
 		if l == nil {
-			return "", "", fmt.Errorf("labels: %q", line)
+			return "", nil, fmt.Errorf("labels: %q", line)
 		}
 		rest = rest[len(l[0]):]
 		key := strings.Trim(l[1], `"`)
 		if !strings.Contains(l[0], `=`) || strings.HasPrefix(l[1], `"`) && !strings.HasPrefix(l[0], l[1]+"=") {
 			if name != "" {
-				return "", "", fmt.Errorf("two names: %q", line)
+				return "", nil, fmt.Errorf("two names: %q", line)
 			}
 			name = key
 			continue
 		}
 		if seen[key] {
-			return "", "", fmt.Errorf("label twice: %q", line)
+			return "", nil, fmt.Errorf("label twice: %q", line)
 		}
 		seen[key] = true
 		labels = append(labels, key+"="+l[2])
 	}
 	slices.Sort(labels)
-	if name == "" {
-		return "", "", fmt.Errorf("no name: %q", line)
-	}
-	return name, fmt.Sprintf("%s{%s} %s %s %s", name, strings.Join(labels, ","), m[3], m[4], m[5]), nil
+	return name, labels, nil
 }
 
 // labelsEnd returns the index after the brace that closes the labels of line, or 0.

@@ -37,39 +37,35 @@ func (s *scanner) knownMeta(b []byte) int {
 	if len(b) < 8 {
 		return 0
 	}
-	var next *family
-	f := s.ix.guess(s.prev)
-	if f >= 0 {
-		next = &s.ix.fams[f]
-	}
-	switch b[2] {
-	case 'H':
-		if next != nil && len(next.helpLine) > 0 && bytes.HasPrefix(b, next.helpLine) {
-			s.enter(f)
-			s.flags |= segHelp
-			s.cur = s.cur[:0]
-			return len(next.helpLine)
-		}
-	case 'T':
-		if s.named && s.fam >= 0 && s.typ == typNone {
-			if cur := &s.ix.fams[s.fam]; len(cur.typeLine) > 0 && bytes.HasPrefix(b, cur.typeLine) {
-				s.flags |= segType
-				s.typ = cur.typ
-				s.cur = s.cur[:0]
-				s.expect(cur)
-				return len(cur.typeLine)
-			}
-		}
-		if next != nil && len(next.typeLine) > 0 && bytes.HasPrefix(b, next.typeLine) {
-			s.enter(f)
-			s.flags |= segType
-			s.typ = next.typ
-			s.cur = s.cur[:0]
-			s.expect(next)
-			return len(next.typeLine)
-		}
+	next := s.ix.guess(s.prev)
+	switch {
+	case b[2] == 'H' && next >= 0 && isLine(b, s.ix.fams[next].helpLine):
+		s.enter(next)
+		s.flags |= segHelp
+		s.cur = s.cur[:0]
+		return len(s.ix.fams[next].helpLine)
+	case b[2] != 'T':
+		return 0
+	case s.named && s.fam >= 0 && s.typ == typNone && isLine(b, s.ix.fams[s.fam].typeLine):
+		return s.knownType()
+	case next >= 0 && isLine(b, s.ix.fams[next].typeLine):
+		s.enter(next)
+		return s.knownType()
 	}
 	return 0
+}
+
+// isLine reports whether b begins with the line that the index knows, if it knows one.
+func isLine(b, line []byte) bool { return len(line) > 0 && bytes.HasPrefix(b, line) }
+
+// knownType takes the TYPE line of the current family, which is as the index has it.
+func (s *scanner) knownType() int {
+	f := &s.ix.fams[s.fam]
+	s.flags |= segType
+	s.typ = f.typ
+	s.cur = s.cur[:0]
+	s.expect(f)
+	return len(f.typeLine)
 }
 
 // omComment handles the comments of OpenMetrics, which all mean something.

@@ -78,14 +78,15 @@ func (s *scanner) feed(r io.Reader, framed bool) error {
 		}
 		n, err := r.Read((*k.buf)[k.n:])
 		k.n += n
-		if k.n == len(*k.buf) || err == io.EOF {
+		end := errors.Is(err, io.EOF)
+		if k.n == len(*k.buf) || end {
 			done, serr := s.block((*k.buf)[:k.n])
 			if serr != nil {
 				return serr
 			}
 			k.drop(done)
 		}
-		if err == io.EOF {
+		if end {
 			return s.end((*k.buf)[:k.n], framed)
 		}
 		if err != nil {

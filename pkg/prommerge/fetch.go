@@ -205,7 +205,7 @@ type gzipReader struct{ z *gzip.Reader }
 
 func (g gzipReader) Read(b []byte) (int, error) {
 	n, err := g.z.Read(b)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = gzipError(err)
 	}
 	return n, err

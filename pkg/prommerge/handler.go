@@ -96,15 +96,7 @@ func encodingQ(accept, name string) float64 {
 		if !strings.EqualFold(strings.TrimSpace(n), name) {
 			continue
 		}
-		v, ok := strings.CutPrefix(strings.TrimSpace(param), "q=")
-		if !ok {
-			return 1
-		}
-		q, err := strconv.ParseFloat(v, 64)
-		if err != nil {
-			return 0
-		}
-		return q
+		return quality(strings.TrimPrefix(strings.TrimSpace(param), "q="))
 	}
 	return 0
 }

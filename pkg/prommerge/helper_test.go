@@ -6,16 +6,34 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/process-wrapper/process-wrapper/pkg/prommerge"
 )
 
 // helperEnv makes this test binary a second process, which serves pages and scrapes, so that the CPU time of the
 // process under measurement is that of merging alone.
-const helperEnv = "PROMMERGE_TEST_HELPER"
+const (
+	helperEnv    = "PROMMERGE_TEST_HELPER"
+	helperMerges = "merges" // it serves no pages and has their memory not
+	helperServes = "serves"
+)
+
+// targetsOf returns targets for a set of pages that the helper at base serves.
+func targetsOf(base, set, wire string) []prommerge.Target {
+	_, count, _ := strings.Cut(set, "×")
+	n, _ := strconv.Atoi(count)
+	ts := make([]prommerge.Target, n)
+	for i := range ts {
+		ts[i] = prommerge.Target{Name: fmt.Sprintf("p%d", i), URL: fmt.Sprintf("%s/%s/%s/%d", base, url.PathEscape(set), wire, i)}
+	}
+	return ts
+}
 
 func serveHelper() {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -23,7 +41,11 @@ func serveHelper() {
 		panic(err)
 	}
 	mux := http.NewServeMux()
-	for _, s := range pageSets() {
+	var sets []pageSet
+	if os.Getenv(helperEnv) == helperServes {
+		sets = pageSets()
+	}
+	for _, s := range sets {
 		for wire, ct := range map[string]string{"text": textType, "proto": protoType} {
 			pages := s.pages
 			if wire == "proto" {
@@ -42,6 +64,10 @@ func serveHelper() {
 		}
 	}
 	mux.HandleFunc("GET /scrape", scrape)
+	merger := prommerge.New(prommerge.Options{Async: true, Sort: true})
+	mux.HandleFunc("GET /merge/{set}", func(w http.ResponseWriter, r *http.Request) { // of pages of another helper
+		merger.Handler(func() []prommerge.Target { return targetsOf(r.FormValue("from"), r.PathValue("set"), "text") }).ServeHTTP(w, r)
+	})
 	go func() { // the parent holds the other end
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(0)
@@ -75,10 +101,10 @@ func scrape(w http.ResponseWriter, r *http.Request) {
 }
 
 // startHelper starts the second process and returns its URL.
-func startHelper(tb testing.TB) string {
+func startHelper(tb testing.TB, role string) (string, int) {
 	tb.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), helperEnv+"=1")
+	cmd.Env = append(os.Environ(), helperEnv+"="+role)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -99,5 +125,5 @@ func startHelper(tb testing.TB) string {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return strings.TrimSpace(line)
+	return strings.TrimSpace(line), cmd.Process.Pid
 }

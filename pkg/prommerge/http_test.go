@@ -65,7 +65,14 @@ func merging(tb testing.TB, opt prommerge.Options, targets ...prommerge.Target) 
 	return s.URL
 }
 
-func get(tb testing.TB, url string, header ...string) (*http.Response, string) {
+// answer is what a test wants to know of a response, whose body is closed.
+type answer struct {
+	Status     string
+	StatusCode int
+	Header     http.Header
+}
+
+func get(tb testing.TB, url string, header ...string) (answer, string) {
 	tb.Helper()
 	req, err := http.NewRequest(http.MethodGet, url, nil)
 	if err != nil {
@@ -84,7 +91,7 @@ func get(tb testing.TB, url string, header ...string) (*http.Response, string) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return resp, string(b)
+	return answer{resp.Status, resp.StatusCode, resp.Header}, string(b)
 }
 
 func TestTargetsThatFailOverHTTP(t *testing.T) {

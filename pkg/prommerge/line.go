@@ -25,36 +25,49 @@ func (s *scanner) labels(b []byte, j int, into *[]lab, exemplar bool) (int, erro
 		}
 		j = s.blanks(b, k)
 		if quoted && !exemplar && (b[j] == ',' || b[j] == '}') {
-			if s.metric != nil {
-				return 0, errSyntax(b, "a second metric name")
-			}
-			s.metric, s.inBraces = s.unquote(name, isName), true
-			if !goodName(s.metric) {
-				return 0, errSyntax(b, "a metric name that is empty or not UTF-8")
-			}
-			if b[j] == ',' {
-				j++
-			}
-			continue
+			j, err = s.quotedMetric(b, name, j)
+		} else {
+			j, err = s.label(b, name, j, quoted, into)
 		}
-		if quoted {
-			s.canonical = false
-			if name = s.unquote(name, isLabel); !goodName(name) || exemplar && s.esc != allowUTF8 {
-				return 0, errSyntax(b, "a label name that is empty, not UTF-8 or not wanted")
-			}
-		}
-		if b[j] != '=' {
-			return 0, errSyntax(b, "no = after a label name")
-		}
-		l := lab{name: name}
-		if j, err = s.labelValue(b, j+1, &l); err != nil || j == 0 {
-			return 0, err
-		}
-		*into = append(*into, l)
-		if j, err = s.separator(b, j); err != nil {
+		if err != nil || j == 0 {
 			return 0, err
 		}
 	}
+}
+
+// quotedMetric takes a quoted metric name, after which b[j:] is a comma or the closing brace.
+func (s *scanner) quotedMetric(b, name []byte, j int) (int, error) {
+	if s.metric != nil {
+		return 0, errSyntax(b, "a second metric name")
+	}
+	s.metric, s.inBraces = s.unquote(name, isName), true
+	if !goodName(s.metric) {
+		return 0, errSyntax(b, "a metric name that is empty or not UTF-8")
+	}
+	if b[j] == ',' {
+		j++
+	}
+	return j, nil
+}
+
+// label takes a label whose equals sign is at b[j], with what separates it from the next one.
+func (s *scanner) label(b, name []byte, j int, quoted bool, into *[]lab) (int, error) {
+	if quoted {
+		s.canonical = false
+		if name = s.unquote(name, isLabel); !goodName(name) || into == &s.exLabs && s.esc != allowUTF8 {
+			return 0, errSyntax(b, "a label name that is empty, not UTF-8 or not wanted")
+		}
+	}
+	if b[j] != '=' {
+		return 0, errSyntax(b, "no = after a label name")
+	}
+	l := lab{name: name}
+	j, err := s.labelValue(b, j+1, &l)
+	if err != nil || j == 0 {
+		return 0, err
+	}
+	*into = append(*into, l)
+	return s.separator(b, j)
 }
 
 // separator skips what may stand between two labels: a comma, which the text format does not insist on.
@@ -167,22 +180,26 @@ func (s *scanner) textValue(b []byte, j int) (value, millis []byte, end int, err
 	if plainFloat(b, j) != k && !floatOK(value) {
 		return nil, nil, 0, errSyntax(b, "a bad value")
 	}
+	millis, end, err = s.textMillis(b, k)
+	return value, millis, end, err
+}
+
+// textMillis reads what follows the value: nothing, or a timestamp.
+func (s *scanner) textMillis(b []byte, k int) (millis []byte, end int, err error) {
 	if b[k] == '\n' {
-		return value, nil, k + 1, nil
+		return nil, k + 1, nil
 	}
-	j = skipBlanks(b, k)
+	j := skipBlanks(b, k)
 	s.canonical = s.canonical && j == k+1 && b[k] == ' '
 	for k = j; isDigit(b[k]); k++ {
 	}
 	millis = b[j:k]
-	if k > j && b[k] == '\n' && millisOK(millis) {
-		return value, millis, k + 1, nil
+	end = skipBlanks(b, k)
+	s.canonical = s.canonical && end == k && k > j
+	if b[end] != '\n' || !millisOK(millis) {
+		return nil, 0, errSyntax(b, "a bad timestamp")
 	}
-	s.canonical = false
-	if b[skipBlanks(b, k)] != '\n' || !millisOK(millis) {
-		return nil, nil, 0, errSyntax(b, "a bad timestamp")
-	}
-	return value, millis, skipBlanks(b, k) + 1, nil
+	return millis, end + 1, nil
 }
 
 // omValue is textValue for OpenMetrics; tail is all that follows the value.

@@ -2,6 +2,7 @@ package prommerge
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math"
 	"net/http"
@@ -188,7 +189,7 @@ func (m *Merger) note(ctx context.Context, p *Page) {
 		if p.asked != wireText && r.Up && p.parts[i] != nil && p.parts[i].wire == wireText {
 			st.textOnly = time.Now()
 		}
-		if r.Up || context.Cause(ctx) == context.Canceled {
+		if r.Up || errors.Is(context.Cause(ctx), context.Canceled) {
 			continue
 		}
 		if st.errors == nil {

@@ -145,21 +145,25 @@ func (e escaping) appendName(b, s []byte, in uint8) []byte {
 	for i := 0; i < len(s); {
 		r, n := utf8.DecodeRune(s[i:])
 		ok := n == 1 && class[s[i]]&in != 0 && (i > 0 || e == escapeValues || class[s[i]]&isFirst != 0)
-		switch {
-		case e != escapeUnderscores && r == '_':
-			b = append(b, "__"...)
-		case ok:
+		if ok && (r != '_' || e == escapeUnderscores) {
 			b = append(b, s[i])
-		case e == escapeDots && r == '.':
-			b = append(b, "_dot_"...)
-		case e == escapeDots:
-			b = append(b, "__"...)
-		case e == escapeValues:
-			b = append(strconv.AppendInt(append(b, '_'), int64(r), 16), '_')
-		default:
-			b = append(b, '_')
+		} else {
+			b = e.appendRune(b, r)
 		}
 		i += n
 	}
 	return b
+}
+
+// appendRune appends what stands for a character that cannot stand for itself.
+func (e escaping) appendRune(b []byte, r rune) []byte {
+	switch {
+	case e == escapeUnderscores:
+		return append(b, '_')
+	case e == escapeDots && r == '.':
+		return append(b, "_dot_"...)
+	case e == escapeDots || r == '_':
+		return append(b, "__"...)
+	}
+	return append(strconv.AppendInt(append(b, '_'), int64(r), 16), '_')
 }

@@ -8,9 +8,9 @@ import (
 // that the unused end of the last is a small share of it; a long part goes on with large ones, which are written
 // from where they are.
 const (
-	chunkSize   = 32 << 10
+	chunkSize   = 16 << 10
 	chunkLarge  = 128 << 10
-	smallChunks = 8
+	smallChunks = 16
 )
 
 type (

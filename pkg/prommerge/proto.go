@@ -148,13 +148,14 @@ func (s *protoScanner) feed(r io.Reader) error {
 		}
 		k, err := r.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+k]
+		end := errors.Is(err, io.EOF)
 		switch {
-		case err == io.EOF && k == 0 && len(buf) == 0:
-			return nil
-		case err == io.EOF && k == 0:
-			return &targetError{reason: reasonTruncated, err: errors.New("the body ended within a message")}
-		case err != nil && err != io.EOF:
+		case err != nil && !end:
 			return err
+		case end && k == 0 && len(buf) > 0:
+			return &targetError{reason: reasonTruncated, err: errors.New("the body ended within a message")}
+		case end && k == 0:
+			return nil
 		}
 	}
 }

@@ -2,6 +2,7 @@ package prommerge_test
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"math"
 	"slices"
@@ -23,14 +24,14 @@ func decodeProto(page []byte) (fams []*family, err error) {
 	dec := expfmt.NewDecoder(bytes.NewReader(page), expfmt.NewFormat(expfmt.TypeProtoDelim))
 	for {
 		mf := &family{}
-		switch err := dec.Decode(mf); err {
-		case nil:
-			fams = append(fams, mf)
-		case io.EOF:
+		err := dec.Decode(mf)
+		if errors.Is(err, io.EOF) {
 			return fams, nil
-		default:
+		}
+		if err != nil {
 			return fams, err
 		}
+		fams = append(fams, mf)
 	}
 }
 

@@ -124,38 +124,47 @@ func checkValue(f field) error {
 // checkBuckets refuses a native histogram whose spans promise more or fewer buckets than it has: Prometheus would
 // refuse the whole page for it.
 func checkBuckets(b []byte) error {
-	var spans, deltas, counts [2]uint64 // negative, positive
-	native, float := false, false
+	var h bucketCount
 	for len(b) > 0 {
 		f, rest, err := nextField(b)
 		if err != nil {
 			return err
 		}
 		b = rest
-		switch f.num {
-		case 4, 8:
-			float = float || positive(f.val)
-		case 6:
-			native = native || positive(f.val)
-		case 7:
-			native = native || f.n > 0
-		case 9, 12:
-			native = true
-			spans[(f.num-9)/3] += spanLength(f.val)
-		case 10, 13:
-			deltas[(f.num-10)/3] += numbers(f)
-		case 11, 14:
-			counts[(f.num-11)/3] += numbers(f)
-		}
+		h.add(f)
 	}
-	have := deltas
-	if float || counts != [2]uint64{} {
-		have = counts
+	have := h.deltas
+	if h.float || h.counts != [2]uint64{} {
+		have = h.counts
 	}
-	if native && spans != have {
+	if h.native && h.spans != have {
 		return errors.New("a native histogram whose spans do not match its buckets")
 	}
 	return nil
+}
+
+// bucketCount counts the buckets of a native histogram, negative and positive ones.
+type bucketCount struct {
+	spans, deltas, counts [2]uint64
+	native, float         bool
+}
+
+func (h *bucketCount) add(f field) {
+	switch f.num {
+	case 4, 8:
+		h.float = h.float || positive(f.val)
+	case 6:
+		h.native = h.native || positive(f.val)
+	case 7:
+		h.native = h.native || f.n > 0
+	case 9, 12:
+		h.native = true
+		h.spans[(f.num-9)/3] += spanLength(f.val)
+	case 10, 13:
+		h.deltas[(f.num-10)/3] += numbers(f)
+	case 11, 14:
+		h.counts[(f.num-11)/3] += numbers(f)
+	}
 }
 
 // positive reports whether the little-endian double b is above zero.

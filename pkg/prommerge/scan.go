@@ -181,23 +181,15 @@ func (s *scanner) sample(b []byte, start, nl, j int, braces bool) (int, error) {
 		return 0, err
 	}
 	rest := j
-	var value, tail []byte
-	var err error
+	read := s.textValue
 	if s.om {
-		value, tail, j, err = s.omValue(b, j)
-	} else {
-		value, tail, j, err = s.textValue(b, j)
+		read = s.omValue
 	}
-	if err != nil || j == 0 {
+	value, tail, j, err := read(b, j)
+	if err != nil {
 		return 0, err
 	}
-	if !belongs(s.metric, s.name, s.typ, s.p.wire) || !s.named {
-		s.family(s.metric)
-	}
-	created := s.om && s.typ != typNone && bytes.HasSuffix(s.metric, []byte("_created")) && len(s.metric) > len(s.name)
-	if created != (s.flags&segCreated != 0) {
-		s.switchCreated(created)
-	}
+	s.place()
 	s.p.samples++
 	if s.canonical && !s.inBraces && start == 0 && b[rest] == ' ' && !s.inj.clash(s.labs) && (len(s.labs) > 0 || !braces) {
 		s.splice(b[:j], nl, braces)
@@ -206,6 +198,17 @@ func (s *scanner) sample(b []byte, start, nl, j int, braces bool) (int, error) {
 	s.work = s.appendLine(s.work[:0], value, tail)
 	s.append(s.work)
 	return j, nil
+}
+
+// place makes the family of the line in hand the current one.
+func (s *scanner) place() {
+	if !s.named || !belongs(s.metric, s.name, s.typ, s.p.wire) {
+		s.family(s.metric)
+	}
+	created := s.om && s.typ != typNone && bytes.HasSuffix(s.metric, []byte("_created")) && len(s.metric) > len(s.name)
+	if created != (s.flags&segCreated != 0) {
+		s.switchCreated(created)
+	}
 }
 
 // switchCreated begins or ends a run of _created series, which other formats keep elsewhere.
