@@ -60,7 +60,14 @@ func exporter(t *testing.T, config string, targets ...string) string {
 	return "http://" + l.Addr().String()
 }
 
-func get(t *testing.T, url string, header ...string) (*http.Response, []byte) {
+// answer is what a test wants to know of a response, whose body is closed.
+type answer struct {
+	Status     string
+	StatusCode int
+	Header     http.Header
+}
+
+func get(t *testing.T, url string, header ...string) (answer, []byte) {
 	t.Helper()
 	req, err := http.NewRequest(http.MethodGet, url, nil)
 	if err != nil {
@@ -78,7 +85,7 @@ func get(t *testing.T, url string, header ...string) (*http.Response, []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resp, b
+	return answer{resp.Status, resp.StatusCode, resp.Header}, b
 }
 
 func metrics(t *testing.T, check func(r *http.Request) bool) string {
