@@ -112,7 +112,7 @@ func TestWhatIsMistypedIsNamedWithTheWayOut(t *testing.T) {
 }
 
 func TestEveryGoodConfigCanBeBuilt(t *testing.T) {
-	files, err := filepath.Glob("../spec/testdata/good/*.[yj]*")
+	files, err := filepath.Glob("../spec/testdata/good/*[nl]")
 	if err != nil || len(files) < 10 {
 		t.Fatal(files, err)
 	}
