@@ -5,11 +5,12 @@
 //	bytes ──▶ yaml.Node ──▶ entry ──check──▶ Process × replicas ──▶ Config
 //	          (positions)   (tables)         (names, dependencies)
 //
-// Every key stands in one table of fields (see entryObject), from which the
-// strict decoder, the defaults, the JSON Schema and the documentation are
-// made. Everything that is wrong is reported at once, with its position.
-// Nothing is looked up outside the config: users, files and programs are
-// found, or not, at each start of a process.
+// Every key stands in one table of fields (see entryKeys), from which the
+// strict decoder, the defaults, the JSON Schema (schema.json) and the
+// documentation (testdata/keys.md) are made; go generate writes both files.
+// Everything that is wrong is reported at once, with its position. Nothing is
+// looked up outside the config: users, files and programs are found, or not,
+// at each start of a process.
 //
 // $(NAME) is expanded by [Process.Argv] and [Process.Environ], which are pure
 // functions. Files of variables (envFrom, envsFile) are read at each start,

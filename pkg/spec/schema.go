@@ -9,7 +9,7 @@ import (
 // schemaJSON is made from the tables, by a test: what only editors read is no
 // code of the binary.
 //
-//go:generate go test -run ^TestSchemaIsMadeFromTheTables$ -update .
+//go:generate go test -run MadeFromTheTables -update .
 //go:embed schema.json
 var schemaJSON string
 

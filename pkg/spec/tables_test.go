@@ -49,6 +49,12 @@ func TestDocumentationIsMadeFromTheTables(t *testing.T) {
 	golden(t, "testdata/keys.md", markdown())
 }
 
+func TestNamesAreAsLongInTheSchemaAsInTheDecoder(t *testing.T) {
+	if want := fmt.Sprintf(`"maxLength":%d}`, maxName); !strings.HasSuffix(processName.form, want) {
+		t.Errorf("%s, want %s", processName.form, want)
+	}
+}
+
 func TestSchemaIsIndented(t *testing.T) {
 	if s := string(Schema()); !strings.HasPrefix(s, "{\n  \"$defs\": {\n    \"amqp\": {\n") || !strings.HasSuffix(s, "\n}\n") {
 		t.Errorf("%.100s", s)
