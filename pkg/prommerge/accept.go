@@ -10,6 +10,7 @@ const (
 	typeText        = "text/plain"
 	typeOpenMetrics = "application/openmetrics-text"
 	typeProto       = "application/vnd.google.protobuf"
+	plainText       = typeText + "; version=0.0.4; charset=utf-8"
 	protoName       = "io.prometheus.client.MetricFamily"
 )
 
@@ -127,7 +128,8 @@ func quality(s string) float64 {
 
 // wireOf says which syntax a Content-Type announces. Without one a page is taken for text, as before Prometheus 3.
 func wireOf(contentType string) (wire, bool) {
-	if contentType == "" {
+	switch contentType { // as client_golang writes it
+	case "", plainText, plainText + "; escaping=underscores":
 		return wireText, true
 	}
 	name, params, err := mime.ParseMediaType(contentType)

@@ -128,7 +128,7 @@ type fetcher struct {
 }
 
 func newFetcher() *fetcher {
-	return &fetcher{client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4, DisableCompression: true}},
+	return &fetcher{client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100, DisableCompression: true}},
 		bodies: sync.Pool{New: func() any { return new(bytes.Buffer) }}}
 }
 

@@ -23,9 +23,9 @@ func (m *Merger) newClient(c *http.Client) *http.Client {
 			DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 			TLSHandshakeTimeout:   5 * time.Second,
 			ExpectContinueTimeout: time.Second,
-			IdleConnTimeout:       5 * time.Minute, // longer than any scrape interval in use
-			MaxIdleConnsPerHost:   4,
-			DisableCompression:    true, // we ask for it and undo it ourselves, within limits
+			IdleConnTimeout:       5 * time.Minute,    // longer than any scrape interval in use
+			MaxIdleConnsPerHost:   DefaultConcurrency, // many targets may be behind one gateway
+			DisableCompression:    true,               // we ask for it and undo it ourselves, within limits
 			ForceAttemptHTTP2:     true,
 		}
 		return &http.Client{Transport: m.own, CheckRedirect: sameHost}
