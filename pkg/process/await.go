@@ -24,7 +24,7 @@ func (c Condition) met(st status.State) (bool, error) {
 	case st.Phase == status.Skipped:
 		return true, nil
 	case st.Phase == status.Failed:
-		return false, fmt.Errorf("%w: %s", ErrDependency, st.Name)
+		return false, &dependencyError{st.Name, st.ExitCode}
 	}
 	switch c {
 	case IsStarted:

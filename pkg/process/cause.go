@@ -92,6 +92,18 @@ func (e *tooManyRestarts) Error() string {
 }
 func (e *tooManyRestarts) Unwrap() error { return e.err }
 
+// dependencyError is why a process is not started. It fails with the code of
+// what it waits for: which of the two ends first is a race that nobody should
+// see.
+type dependencyError struct {
+	name string
+	code int
+}
+
+func (e *dependencyError) Error() string { return ErrDependency.Error() + ": " + e.name }
+func (e *dependencyError) Unwrap() error { return ErrDependency }
+func (e *dependencyError) ExitCode() int { return max(e.code, 1) }
+
 func text(err error) string {
 	if err == nil {
 		return "exited with code 0"

@@ -190,7 +190,7 @@ func (p *Process) Run(ctx context.Context) error {
 		case status.Completed:
 			return nil
 		case status.Failed:
-			return &Failure{Name: p.cfg.Name, Code: max(p.state.ExitCode, 1), Err: p.state.Cause}
+			return p.failure()
 		case status.Stopped:
 			return ErrStopped
 		}
@@ -199,6 +199,15 @@ func (p *Process) Run(ctx context.Context) error {
 			return ErrStopped
 		}
 	}
+}
+
+// failure is how the process failed for good.
+func (p *Process) failure() *Failure {
+	code := p.state.ExitCode
+	if errors.Is(p.state.Cause, ErrDependency) {
+		code = ExitCode(p.state.Cause)
+	}
+	return &Failure{Name: p.cfg.Name, Code: max(code, 1), Err: p.state.Cause}
 }
 
 // pause waits for the time of the next start, or returns early with the reason

@@ -46,7 +46,7 @@ func TestDependencies(t *testing.T) {
 					if st := state(s); st.Phase != status.Waiting || !strings.HasPrefix(st.Detail, "for db to be ") {
 						t.Errorf("first %s %q", st.Phase, st.Detail)
 					}
-					s.board.Put(status.State{Name: "db", Phase: tt.dep})
+					s.board.Put(status.State{Name: "db", Phase: tt.dep, ExitCode: 4})
 					time.Sleep(time.Second)
 					want := status.Waiting
 					switch {
@@ -59,7 +59,7 @@ func TestDependencies(t *testing.T) {
 						t.Errorf("%s, want %s", got, want)
 					}
 				})
-				if errors.Is(err, ErrDependency) != tt.fails {
+				if errors.Is(err, ErrDependency) != tt.fails || tt.fails && ExitCode(err) != 4 {
 					t.Error(err)
 				}
 			})
