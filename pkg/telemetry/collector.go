@@ -6,7 +6,7 @@ import (
 	"iter"
 	"runtime"
 	"slices"
-	"strings"
+	"sort"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -127,7 +127,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	out := output{c.descs, ch}
 	snap, _ := c.src.Board.Load()
 	states := slices.Collect(snap.All)
-	slices.SortFunc(states, func(a, b status.State) int { return strings.Compare(a.Name, b.Name) }) // so that the registry need not
+	sort.Slice(states, func(i, j int) bool { return states[i].Name < states[j].Name }) // so that the registry need not
 	for _, st := range states {
 		if st.Phase == status.Skipped {
 			continue
