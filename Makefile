@@ -68,10 +68,10 @@ test-e2e: ## end-to-end tests: drive the built binaries
 	@go -C tools/e2e test -timeout 15m $(TESTFLAGS) ./...
 
 .PHONY: bench
-bench: ## benchmarks, and comparisons with what Debian ships
+bench: ## benchmarks, and comparisons with what Debian ships; BENCH=log for one part
 	@scripts/packages.sh 'comparisons with other process managers' $(BENCH_PACKAGES)
-	@go test -run '^$$' -bench . -benchmem ./pkg/...
-	@go -C tools/e2e test -run '^$$' -bench . -timeout 30m ./...
+	@[[ -n '$(BENCH)' ]] || go test -run '^$$' -bench . -benchmem -benchtime 100ms ./pkg/...
+	@go -C tools/e2e test -tags bench -count=1 -timeout 15m -run '^TestMeasure$$/^($(if $(BENCH),$(BENCH),.*))$$'
 
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME (30s)

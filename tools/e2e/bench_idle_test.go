@@ -15,6 +15,7 @@ import (
 const (
 	settleTime = 12 * time.Second // one pass of our sampler comes every 10 s
 	idleTime   = 30 * time.Second
+	awakeBar   = 4 // seconds of these in which anything runs: the sampler's passes, at any phase
 	restarts   = 10_000
 )
 
@@ -24,9 +25,10 @@ type idler struct {
 	children int
 	helpers  string // comm of further processes of the manager, one for each child
 
-	m        *manager
-	pids     []int
-	switches int
+	m           *manager
+	pids        []int
+	first, last int // context switches
+	awake       int // seconds in which there were some
 }
 
 // measureIdle watches all of them at the same time: they do nothing.
@@ -44,8 +46,8 @@ func measureIdle(t *testing.T, _ string) {
 		{contestant: runit(t, run), children: 1, helpers: "runsv"},
 		{contestant: supervisor(t, "/bin/busybox sleep 1000"), children: 1},
 	}
-	tab := newTable(fmt.Sprintf("Idle: memory %v after the start, context switches of all threads in the %v after that", settleTime, idleTime),
-		"", "children", "processes", "RSS", "bar", "anonymous", "bar", "threads", "bar", "switches/s", "verdict")
+	tab := newTable(fmt.Sprintf("Idle: memory %v after the start, wake-ups in the %v after that", settleTime, idleTime),
+		"", "children", "processes", "RSS", "bar", "anonymous", "bar", "threads", "bar", "switches/s", "seconds awake", "bar", "verdict")
 	for _, i := range all {
 		i.m = i.launch(t)
 		i.m.discard()
@@ -53,9 +55,17 @@ func measureIdle(t *testing.T, _ string) {
 	<-time.After(settleTime)
 	for _, i := range all {
 		i.pids = i.processes(t)
-		i.switches = switches(t, i.pids)
+		i.first = switches(t, i.pids)
+		i.last = i.first
 	}
-	<-time.After(idleTime)
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for range int(idleTime / time.Second) {
+		<-tick.C
+		for _, i := range all {
+			i.look(t)
+		}
+	}
 	for _, i := range all {
 		i.row(t, tab)
 	}
@@ -80,20 +90,30 @@ func (i *idler) processes(t *testing.T) []int {
 	return pids
 }
 
+// look notes whether it ran since the last look.
+func (i *idler) look(t *testing.T) {
+	t.Helper()
+	if now := switches(t, i.pids); now != i.last {
+		i.last = now
+		i.awake++
+	}
+}
+
 func (i *idler) row(t *testing.T, tab *table) {
-	perSecond := float64(switches(t, i.pids)-i.switches) / idleTime.Seconds()
+	perSecond := float64(i.last-i.first) / idleTime.Seconds()
 	rss, anon, threads := 0, 0, 0
 	for _, pid := range i.pids {
 		s := procStatus(t, pid)
 		rss, anon, threads = rss+ofKB(t, s["VmRSS"]), anon+ofKB(t, s["RssAnon"]), threads+ofKB(t, s["Threads"])>>10
 	}
-	cells := []string{i.name, strconv.Itoa(i.children), strconv.Itoa(len(i.pids)), mib(rss), "", mib(anon), "", strconv.Itoa(threads), "", fmt.Sprintf("%.2f", perSecond), ""}
+	cells := []string{i.name, strconv.Itoa(i.children), strconv.Itoa(len(i.pids)), mib(rss), "", mib(anon), "", strconv.Itoa(threads), "", fmt.Sprintf("%.2f", perSecond), strconv.Itoa(i.awake), "", ""}
 	switch {
 	case i.name != "process-wrapper":
 	case i.children == 1:
-		cells[4], cells[6], cells[10] = "10 MiB", "4 MiB", verdict(rss, 10<<20)+", "+verdict(anon, 4<<20)
+		cells[4], cells[6], cells[11] = "10 MiB", "4 MiB", strconv.Itoa(awakeBar)
+		cells[12] = verdict(rss, 10<<20) + ", " + verdict(anon, 4<<20) + ", " + verdict(i.awake, awakeBar)
 	default:
-		cells[4], cells[8], cells[10] = "28 MiB", "12", verdict(rss, 28<<20)+", "+verdict(threads, 12)
+		cells[4], cells[8], cells[12] = "28 MiB", "12", verdict(rss, 28<<20)+", "+verdict(threads, 12)
 	}
 	tab.add(cells...)
 }

@@ -129,7 +129,7 @@ func crowds(t *testing.T, load string, n int) []crowd {
 	config := fmt.Sprintf("- name: w\n  entrypoint: busybox\n  args: [sleep, '1000']\n  replicas: %d\n", n)
 	all := []crowd{
 		{contestant: contestant{name: "a bare fork and exec loop", argv: []string{load, "spawn", strconv.Itoa(n), "/bin/busybox", "sleep", "1000"}}, started: line("started"), lines: 1},
-		{contestant: ours(t, config), started: line("msg=started"), lines: n},
+		{contestant: ours(t, config), started: line(`msg="started"`), lines: n},
 	}
 	if n <= 100 {
 		super := supervisor(t, "/bin/busybox sleep 1000", "numprocs="+strconv.Itoa(n), "process_name=w%(process_num)d")
