@@ -106,6 +106,9 @@ func (p *part) release() {
 
 // data returns the bytes of one seg.
 func (p *part) data(g seg) []byte {
+	if g.len() == 0 { // it may be in a chunk that was never begun
+		return nil
+	}
 	return p.chunks[g.chunk][g.off : int(g.off)+g.len()]
 }
 

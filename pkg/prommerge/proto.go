@@ -122,6 +122,8 @@ type protoScanner struct {
 	inj   *injection
 	esc   escaping
 	labs  []lab
+	last  []lab // of the metric before, of the same family: mostly the same names
+	same  bool  // all names so far are those of last, which were good
 	names []byte
 	rest  []byte // of a Metric: all but its labels
 }
@@ -188,7 +190,7 @@ func (s *protoScanner) message(msg []byte) error {
 	if err != nil {
 		return err
 	}
-	s.names = s.names[:0]
+	s.names, s.labs, s.last = s.names[:0], s.labs[:0], s.last[:0] // which refer to the message before
 	if s.esc != allowUTF8 && !plainMetric(h.name) {
 		s.names = s.esc.appendName(s.names, h.name, isName)
 		h.name = s.names
@@ -275,7 +277,8 @@ func (s *protoScanner) metadata(h *head) {
 
 // metric splices one Metric.
 func (s *protoScanner) metric(m []byte, t typ) error {
-	s.labs = s.labs[:0]
+	s.labs, s.last = s.last[:0], s.labs
+	s.same = true
 	canonical, values := true, 0
 	for b := m; len(b) > 0; {
 		f, rest, err := nextField(b)
@@ -301,6 +304,7 @@ func (s *protoScanner) metric(m []byte, t typ) error {
 	if values > 1 {
 		return errors.New("a metric with several values")
 	}
+	s.same = s.same && len(s.labs) == len(s.last)
 	if err := s.unique(); err != nil {
 		return err
 	}
@@ -354,20 +358,15 @@ func (s *protoScanner) rewrite(m []byte) error {
 
 // label reads one LabelPair.
 func (s *protoScanner) label(b []byte, canonical *bool) error {
-	var l lab
-	for len(b) > 0 {
-		f, rest, err := nextField(b)
-		if err != nil || !labelSpec.allows(f) {
-			return errProto
-		}
-		switch f.num {
-		case 1:
-			l.name = f.val
-		case 2:
-			l.value = f.val
-		}
-		b = rest
+	l, err := readPair(b)
+	if err != nil {
+		return err
 	}
+	if i := len(s.labs); i < len(s.last) && string(s.last[i].name) == string(l.name) && utf8.Valid(l.value) {
+		s.labs = append(s.labs, l)
+		return nil
+	}
+	s.same = false
 	if !goodName(l.name) || !utf8.Valid(l.value) || string(l.name) == "__name__" {
 		return errors.New("a bad label")
 	}
@@ -381,7 +380,33 @@ func (s *protoScanner) label(b []byte, canonical *bool) error {
 	return nil
 }
 
+// readPair takes a LabelPair apart.
+func readPair(b []byte) (l lab, err error) {
+	if len(b) > 3 && b[0] == 1<<3|wireBytes && b[1] < 0x80 { // name, value, nothing else: as everybody writes it
+		if v := 2 + int(b[1]); v+1 < len(b) && b[v] == 2<<3|wireBytes && b[v+1] < 0x80 && v+2+int(b[v+1]) == len(b) {
+			return lab{name: b[2:v], value: b[v+2:]}, nil
+		}
+	}
+	for len(b) > 0 {
+		f, rest, err := nextField(b)
+		if err != nil || !labelSpec.allows(f) {
+			return l, errProto
+		}
+		switch f.num {
+		case 1:
+			l.name = f.val
+		case 2:
+			l.value = f.val
+		}
+		b = rest
+	}
+	return l, nil
+}
+
 func (s *protoScanner) unique() error {
+	if s.same {
+		return nil // last was
+	}
 	for i := range s.labs {
 		for k := range i {
 			if string(s.labs[k].name) == string(s.labs[i].name) {
