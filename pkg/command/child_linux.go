@@ -36,6 +36,12 @@ func (c *Child) Status() Status {
 	}
 }
 
+// end makes known how it ended.
+func (c *Child) end(status Status) {
+	c.status = status
+	close(c.exited)
+}
+
 // Signal sends sig to its whole process group, or to its main process if it has
 // no group of its own. After the exit it returns [os.ErrProcessDone]: what is left
 // of the group is Sweep's.

@@ -5,11 +5,25 @@
 //
 // [Reaper.Run] is the only caller of wait: on SIGCHLD it collects whatever is
 // dead until nothing is, whether we started it or, as PID 1 or child subreaper,
-// inherited it. A table says whose exit it was. Start forks under the lock of
-// that table, so no exit is seen before its owner, and signals are sent under
-// the same lock, so none reaches a pid that was collected and given to somebody
-// else. A child costs neither a goroutine nor a thread. Start works before Run
-// does; exits are seen once Run runs.
+// inherited it. A table says whose exit it was. Signals are sent under the lock of
+// that table, so none reaches a pid that was collected and given to somebody else.
+// A child costs neither a goroutine nor a thread. Start works before Run does;
+// exits are seen once Run runs.
+//
+// # Forks
+//
+// Forks are made one at a time, so that they do not need a thread each, and
+// nothing else waits for one. While one is under way the loop keeps the status of
+// each process without an owner: it may be the new child's, which then finds it.
+//
+// An exec hangs where a file system does not answer (NFS, FUSE). The Go runtime
+// cannot stop a thread that waits for one, so that from the next garbage
+// collection on the whole program would hang. Therefore Start first opens, without
+// any lock, all that exec will open: who hangs there, hangs alone. And programs,
+// interpreters and directories on remote file systems are left to a shim, see
+// below, whose exec is given up after 30 s. If a fork hangs all the same (a local
+// disk that stops answering within those microseconds), the next one goes beside
+// it, on another thread, after a second.
 //
 // # What a process leaves behind
 //

@@ -1,7 +1,6 @@
 package command
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -87,16 +86,24 @@ func (l *launch) open(path string, flags int) (*os.File, error) {
 // openIn opens path as a process would whose root is root: symbolic links, also
 // absolute ones, stay inside. Before Linux 5.6 they are followed as they are.
 func openIn(root, path string, flags int) (*os.File, error) {
+	fd, err := openFD(root, path, flags)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+func openFD(root, path string, flags int) (int, error) {
 	flags |= unix.O_CLOEXEC
 	if flags&unix.O_PATH == 0 {
-		flags |= unix.O_NONBLOCK // somebody may have put a FIFO there
+		flags |= unix.O_NONBLOCK | unix.O_NOCTTY // somebody may have put a FIFO or a terminal there
 	}
 	if root == "" {
-		return os.OpenFile(path, flags, 0)
+		return open(path, flags)
 	}
-	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	dir, err := open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: root, Err: err}
+		return -1, err
 	}
 	defer unix.Close(dir)
 	how := unix.OpenHow{Flags: uint64(flags), Resolve: unix.RESOLVE_IN_ROOT}
@@ -104,16 +111,24 @@ func openIn(root, path string, flags int) (*os.File, error) {
 		var fd int
 		fd, err = unix.Openat2(dir, path, &how)
 		if err == nil {
-			return os.NewFile(uintptr(fd), path), nil
+			return fd, nil
 		}
-		if err != unix.EAGAIN && err != unix.EINTR { // something was renamed on the way
+		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) { // something was renamed on the way
 			break
 		}
 	}
-	if err == unix.ENOSYS || err == unix.EPERM {
-		return os.OpenFile(filepath.Join(root, filepath.Join("/", path)), flags, 0)
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
+		return open(filepath.Join(root, filepath.Join("/", path)), flags)
 	}
-	return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	return -1, err
+}
+
+func open(path string, flags int) (int, error) {
+	for {
+		if fd, err := unix.Open(path, flags, 0); err != unix.EINTR {
+			return fd, err
+		}
+	}
 }
 
 // explain says which step of fork and exec an errno came from, as far as can be
@@ -210,15 +225,11 @@ func (l *launch) missing() string {
 		n, _ := io.ReadFull(f, head)
 		head = head[:n]
 	}
-	if rest, script := bytes.CutPrefix(head, []byte("#!")); script {
-		line, _, _ := bytes.Cut(rest, []byte("\n"))
-		if words := bytes.Fields(line); len(words) > 0 {
-			name := string(words[0])
-			if strings.HasSuffix(string(line), "\r") {
-				return fmt.Sprintf("the interpreter %q of its #! line: the line ends in CR LF, it must end in LF", name)
-			}
-			return fmt.Sprintf("the interpreter %q of its #! line", name)
+	if name := interpreter(head); name != "" {
+		if name, crlf := strings.CutSuffix(name, "\r"); crlf {
+			return fmt.Sprintf("the interpreter %q of its #! line: the line ends in CR LF, it must end in LF", name)
 		}
+		return fmt.Sprintf("the interpreter %q of its #! line", name)
 	}
 	return "the program is there, the ELF loader it needs is not: built for another libc?"
 }

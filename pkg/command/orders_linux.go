@@ -128,7 +128,7 @@ func (r *Reaper) startShim(c *Child, l *launch, files stdio) (*Child, error) {
 	}
 	orders.Close()
 	answers.Close()
-	if err := l.converse(text, give, take); err != nil {
+	if err := l.converse(text, give, take, shimWait); err != nil {
 		_ = c.Signal(syscall.SIGKILL) // it may be gone already
 		return nil, err
 	}
@@ -136,8 +136,8 @@ func (r *Reaper) startShim(c *Child, l *launch, files stdio) (*Child, error) {
 }
 
 // converse gives a shim its orders and returns what it says.
-func (l *launch) converse(text []byte, give, take *os.File) error {
-	deadline := time.Now().Add(shimWait)
+func (l *launch) converse(text []byte, give, take *os.File, wait time.Duration) error {
+	deadline := time.Now().Add(wait)
 	if err := errors.Join(give.SetDeadline(deadline), take.SetDeadline(deadline)); err != nil {
 		return shimError(err)
 	}
@@ -146,7 +146,8 @@ func (l *launch) converse(text []byte, give, take *os.File) error {
 	read := json.NewDecoder(io.LimitReader(take, maxAnswer))
 	var ready, failed answer
 	err := read.Decode(&ready)
-	if err == nil && ready.Step == "" {
+	executing := err == nil && ready.Step == ""
+	if executing {
 		if err = read.Decode(&failed); errors.Is(err, io.EOF) {
 			return nil // close-on-exec closed it
 		}
@@ -156,8 +157,11 @@ func (l *launch) converse(text []byte, give, take *os.File) error {
 	switch {
 	case err == nil:
 		return l.failure(failed)
+	case errors.Is(err, os.ErrDeadlineExceeded) && executing:
+		return &StartError{Step: stepExec, Path: l.path, Reason: ReasonOther,
+			Err: fmt.Errorf("%w after %v: its file system does not answer", syscall.ETIMEDOUT, wait)}
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return shimError(fmt.Errorf("no answer within %v: main must call command.Init first", shimWait))
+		return shimError(fmt.Errorf("no answer within %v: main must call command.Init first", wait))
 	case writeErr != nil:
 		return shimError(writeErr)
 	}

@@ -73,6 +73,7 @@ func (r *Reaper) Start(cmd *Command) (*Child, error) {
 		defer r.mu.Unlock()
 		delete(r.children, c)
 		c.status.wait, _ = run.ProcessState.Sys().(syscall.WaitStatus)
+		c.status.cpu = run.ProcessState.UserTime() + run.ProcessState.SystemTime()
 		close(c.exited)
 	})
 	return c, nil

@@ -26,25 +26,35 @@ type Reaper struct {
 	running atomic.Bool
 	deaf    bool // we were started with signals blocked; written by setup
 
-	forking sync.Mutex // starters queue here, so that mu has few contenders
+	forkExec func(path string, argv []string, attr *syscall.ProcAttr) (pid int, err error)
+	remote   func(fs int64) bool // says of a file system whether it may hang
+	gate     gate                // to forkExec
+	over     chan struct{}       // closed by the end of Run
+	keeping  sync.WaitGroup      // the threads of keepers
 
-	mu       sync.Mutex       // held while forking, waiting and signalling; guards the rest
-	ended    bool             // Run returned
-	children map[int]*Child   // started and not yet collected, by pid
-	sweeping map[*Child]int   // collected and being swept: calls under way
-	adopted  map[int]uint64   // orphans among our children: seq when first seen
-	deaths   chan struct{}    // closed, and replaced, when an orphan is collected
-	keeper   chan func()      // to the thread that forks for Pdeathsig; nil: not started
-	keeping  sync.WaitGroup   // that thread
-	looks    shared[adoption] // of our own children
-	passes   shared[*census]  // over /proc
+	mu       sync.Mutex     // held while waiting and signalling; guards what follows
+	ended    bool           // Run returned
+	children map[int]*Child // started and not yet collected, by pid
+	flying   int            // forks under way
+	early    map[int]Status // collected without an owner while forks were under way
+	sweeping map[*Child]int // collected and being swept: calls under way
+	adopted  map[int]uint64 // orphans among our children: seq when first seen
+	deaths   chan struct{}  // closed, and replaced, when an orphan is collected
+	keepers  []*keeper      // for Pdeathsig
+
+	looks  shared[adoption] // of our own children
+	passes shared[*census]  // over /proc
 }
 
 // NewReaper returns a reaper. Nothing happens before Start or Run.
 func NewReaper() *Reaper {
 	r := &Reaper{
 		run:      rand.Text()[:16],
+		forkExec: syscall.ForkExec,
+		remote:   isRemote,
+		over:     make(chan struct{}),
 		children: make(map[int]*Child),
+		early:    make(map[int]Status),
 		sweeping: make(map[*Child]int),
 		adopted:  make(map[int]uint64),
 		deaths:   make(chan struct{}),
@@ -116,15 +126,22 @@ func (r *Reaper) Run(ctx context.Context) error {
 	}
 }
 
-// end refuses further starts and joins the thread of Pdeathsig.
+// end refuses further starts and joins the keepers, but for one whose fork hangs:
+// that is in the kernel, and must not hold the end of the program.
 func (r *Reaper) end() {
 	r.mu.Lock()
 	r.ended = true
-	if r.keeper != nil {
-		close(r.keeper)
+	close(r.over)
+	idle := r.keepers[:0]
+	for _, k := range r.keepers {
+		if !k.busy {
+			idle = append(idle, k)
+		}
 	}
 	r.mu.Unlock()
-	r.keeping.Wait()
+	for _, k := range idle {
+		<-k.gone
+	}
 }
 
 // reap collects until nothing is dead. The lock is given up in between so that
@@ -146,16 +163,27 @@ func (r *Reaper) reapOne() bool {
 	if err != nil || pid <= 0 {
 		return false
 	}
+	end := statusOf(status, &usage)
 	if c := r.children[pid]; c != nil {
 		delete(r.children, pid)
-		c.status = Status{status, int64(usage.Maxrss) * 1024} // in KiB on Linux
-		close(c.exited)
+		c.end(end)
 		return true
+	}
+	if r.flying > 0 {
+		r.early[pid] = end
 	}
 	delete(r.adopted, pid)
 	close(r.deaths)
 	r.deaths = make(chan struct{})
 	return true
+}
+
+func statusOf(wait syscall.WaitStatus, usage *syscall.Rusage) Status {
+	return Status{
+		wait:   wait,
+		maxRSS: int64(usage.Maxrss) * 1024, // in KiB on Linux
+		cpu:    time.Duration(usage.Utime.Nano() + usage.Stime.Nano()),
+	}
 }
 
 // orphanDied returns a channel that is closed when the next orphan is collected.

@@ -1,11 +1,11 @@
 package command
 
 import (
-	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // launch is a command made ready to fork.
@@ -65,7 +65,7 @@ func (r *Reaper) plan(cmd *Command, cookie string) (*launch, error) {
 	if l.caps, err = planCaps(&cmd.Attr); err != nil {
 		return nil, err
 	}
-	if r.deaf || needsShim(&cmd.Attr) {
+	if remote := l.preflight(r.remote); remote || r.deaf || needsShim(&cmd.Attr) {
 		l.orders, err = l.writeOrders()
 	}
 	return l, err
@@ -89,72 +89,36 @@ func groupAttr(a *Attr) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setsid: a.Setsid, Setpgid: !a.Setsid && !a.SameGroup}
 }
 
-// fork starts the process and registers the child before its exit can be seen.
-func (r *Reaper) fork(c *Child, path string, argv []string, attr *syscall.ProcAttr, keep bool) error {
-	r.forking.Lock()
-	defer r.forking.Unlock()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.ended {
-		return ErrEnded
-	}
-	var err error
-	fork := func() { c.pid, err = syscall.ForkExec(path, argv, attr) }
-	if keep {
-		r.onKeptThread(fork)
-	} else {
-		fork()
-	}
-	if err == nil {
-		r.children[c.pid] = c
-	}
-	return err
-}
-
-// onKeptThread runs f on a thread that lives until Run returns. mu is held.
-func (r *Reaper) onKeptThread(f func()) {
-	if r.keeper == nil {
-		r.keeper = make(chan func())
-		work := r.keeper
-		r.keeping.Go(func() {
-			runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-			for f := range work {
-				f()
-			}
-		})
-	}
-	done := make(chan struct{})
-	r.keeper <- func() { f(); close(done) }
-	<-done
-}
-
 // stdio are the three streams of a child.
 type stdio struct {
-	null           *os.File
-	stdout, stderr *os.File
+	null           int
+	stdout, stderr *os.File // nil: null
 }
 
 func streams(cmd *Command) (s stdio, err error) {
-	if s.null, err = os.OpenFile(os.DevNull, os.O_RDWR, 0); err != nil {
-		return s, &StartError{Step: "open", Path: os.DevNull, Reason: reasonOf(err), Err: errors.Unwrap(err)}
-	}
 	s.stdout, s.stderr = cmd.Stdout, cmd.Stderr
-	if s.stdout == nil {
-		s.stdout = s.null
+	for _, f := range []*os.File{s.stdout, s.stderr} {
+		if f != nil && int(f.Fd()) < 0 {
+			return s, &StartError{Step: "exec", Path: cmd.Path, Reason: ReasonOther, Err: fmt.Errorf("%w: its stdout or stderr is closed", syscall.EBADF)}
+		}
 	}
-	if s.stderr == nil {
-		s.stderr = s.null
-	}
-	if int(s.stdout.Fd()) < 0 || int(s.stderr.Fd()) < 0 {
-		s.close()
-		return s, &StartError{Step: "exec", Path: cmd.Path, Reason: ReasonOther, Err: fmt.Errorf("%w: its stdout or stderr is closed", syscall.EBADF)}
+	if s.null, err = open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC); err != nil {
+		return s, &StartError{Step: "open", Path: os.DevNull, Reason: reasonOf(err), Err: err}
 	}
 	return s, nil
 }
 
 // fds returns the descriptors, in blocking mode as programs expect them.
 func (s stdio) fds() []uintptr {
-	return []uintptr{s.null.Fd(), s.stdout.Fd(), s.stderr.Fd()}
+	null := uintptr(s.null)
+	fds := []uintptr{null, null, null}
+	if s.stdout != nil {
+		fds[1] = s.stdout.Fd()
+	}
+	if s.stderr != nil {
+		fds[2] = s.stderr.Fd()
+	}
+	return fds
 }
 
-func (s stdio) close() { s.null.Close() }
+func (s stdio) close() { unix.Close(s.null) }

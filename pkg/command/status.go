@@ -3,12 +3,14 @@ package command
 import (
 	"strconv"
 	"syscall"
+	"time"
 )
 
 // Status is how a process ended.
 type Status struct {
 	wait   syscall.WaitStatus
 	maxRSS int64
+	cpu    time.Duration
 }
 
 // Code is its exit code, or 128+n if signal n ended it.
@@ -32,6 +34,9 @@ func (s Status) CoreDumped() bool { return s.wait.CoreDump() }
 
 // MaxRSS is the most memory, in bytes, that it or a child it waited for had resident.
 func (s Status) MaxRSS() int64 { return s.maxRSS }
+
+// CPU is the time, user and system, that it and the children it waited for used.
+func (s Status) CPU() time.Duration { return s.cpu }
 
 // Success says whether it exited with code 0.
 func (s Status) Success() bool { return s.wait == 0 }

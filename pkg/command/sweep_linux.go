@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -138,10 +139,10 @@ func (p proc) signal(sig syscall.Signal) (changed bool, err error) {
 	if err == nil {
 		err = unix.PidfdSendSignal(fd, sig, nil, 0)
 	}
-	if err == unix.ENOSYS || err == unix.EPERM || err == unix.EINVAL {
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EINVAL) {
 		err = syscall.Kill(p.pid, sig) // an old kernel, or a filter that forbids pidfds
 	}
-	if err == unix.ESRCH {
+	if errors.Is(err, unix.ESRCH) {
 		return true, nil
 	}
 	return false, err
@@ -159,10 +160,16 @@ func (r *Reaper) lookAtChildren() (a adoption) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	pids, ok := directChildren()
+	if r.flying > 0 { // one that fails collects its child itself, which may have hidden another
+		again, _ := directChildren()
+		pids = append(pids, again...)
+	}
+	unowned := 0
 	for _, pid := range pids {
 		if r.children[pid] != nil {
 			continue
 		}
+		unowned++
 		seen, old := r.adopted[pid]
 		if !old {
 			seen = r.seq.Load()
@@ -170,11 +177,14 @@ func (r *Reaper) lookAtChildren() (a adoption) {
 		}
 		a.newest = max(a.newest, seen)
 	}
+	if ok && len(r.adopted) > unowned { // such a child was among them; its pid may come again
+		maps.DeleteFunc(r.adopted, func(pid int, _ uint64) bool { return !slices.Contains(pids, pid) })
+	}
 	a.known = ok
 	return a
 }
 
-// directChildren lists our children. It is exact while nobody forks or waits:
+// directChildren lists our children. It is exact while nobody waits:
 // a dead child stays in the list until it is collected, an orphan goes to its end.
 func directChildren() (pids []int, ok bool) {
 	for range 3 {
