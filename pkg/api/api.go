@@ -10,6 +10,7 @@
 //	PATCH /heartbeat?name=N        204; 404 when the process is unknown
 //	GET   /heartbeat?name=N        seconds since the last beat, bare; 404 before the first
 //	GET   /metrics                 what the caller gives
+//	GET   /prommerge               the same: the merged metrics of the processes
 //	GET   /v1/processes            everything, as JSON
 //	GET   /v1/processes/N          one element of its processes
 //	GET   /                        this list
@@ -72,6 +73,7 @@ type Usage struct {
 // Config is what a handler has beside the board. All of it may be zero.
 type Config struct {
 	Metrics    http.Handler                    // nil: /metrics is 404
+	Prommerge  http.Handler                    // nil: /prommerge is 404
 	Heartbeats *Heartbeats                     // nil: /heartbeat is 404
 	Usage      func(name string) (Usage, bool) // false while not known
 }
@@ -107,6 +109,9 @@ func (h *handler) mux() http.Handler {
 	}
 	if h.Metrics != nil {
 		mux.Handle("GET /metrics", h.Metrics)
+	}
+	if h.Prommerge != nil {
+		mux.Handle("GET /prommerge", h.Prommerge)
 	}
 	return bounded(mux)
 }
@@ -144,6 +149,7 @@ GET   /pidof?name=N        pid
 PATCH /heartbeat?name=N    beat
 GET   /heartbeat?name=N    seconds since the last beat
 GET   /metrics             Prometheus
+GET   /prommerge           the metrics of all ready processes in one page
 GET   /v1/processes[/N]    everything, as JSON
 `)
 }

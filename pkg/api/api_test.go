@@ -35,6 +35,7 @@ func TestEndpoints(t *testing.T) {
 	t.Parallel()
 	h := Handler(zoo(), Config{
 		Metrics:    http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metrics") }),
+		Prommerge:  http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "merged") }),
 		Heartbeats: &Heartbeats{},
 	})
 	cases := []struct {
@@ -49,8 +50,9 @@ func TestEndpoints(t *testing.T) {
 		{"GET", "/pidof?name=nope%0a", 404, `no process nope\n; /status lists the names` + "\n"},
 		{"GET", "/pidof", 400, "which process? add ?name=NAME; /status lists the names\n"},
 		{"GET", "/metrics", 200, "metrics"},
+		{"GET", "/prommerge", 200, "merged"},
 		{"GET", "/v1/processes/nope", 404, "no process nope; /status lists the names\n"},
-		{"GET", "/prommerge", 404, ""},
+		{"POST", "/prommerge", 405, ""},
 		{"GET", "/nope", 404, ""},
 		{"HEAD", "/readiness", 503, ""},
 		{"HEAD", "/liveness", 200, ""},

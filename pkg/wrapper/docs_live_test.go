@@ -162,6 +162,7 @@ func crashed(t *testing.T) (*status.Board, api.Config, *prometheus.Registry) {
 	}
 	return board, api.Config{
 		Metrics:    metricsHandler(reg, slog.New(slog.DiscardHandler)),
+		Prommerge:  newMerger(&flags{}, slog.New(slog.DiscardHandler)).Handler(func() []page { return nil }),
 		Heartbeats: new(api.Heartbeats),
 		Usage:      func(string) (api.Usage, bool) { return api.Usage{Time: usage.Time, MaxFDs: usage.MaxFDs}, true },
 	}, reg

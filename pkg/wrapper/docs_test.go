@@ -113,7 +113,7 @@ func TestEveryConfigOfTheDocsDoesWhatThePageSays(t *testing.T) {
 		path = strings.TrimPrefix(path, root)
 		all := blocks(t, path)
 		for i, b := range all {
-			if b.lang != "yaml" {
+			if b.lang != "yaml" || path == "docs/prommerge.md" { // whose configs are prommerge's
 				continue
 			}
 			configs++

@@ -17,6 +17,7 @@ import (
 	"github.com/process-wrapper/process-wrapper/pkg/command"
 	"github.com/process-wrapper/process-wrapper/pkg/output"
 	"github.com/process-wrapper/process-wrapper/pkg/process"
+	"github.com/process-wrapper/process-wrapper/pkg/prommerge"
 	"github.com/process-wrapper/process-wrapper/pkg/spec"
 	"github.com/process-wrapper/process-wrapper/pkg/status"
 	"github.com/process-wrapper/process-wrapper/pkg/supervisor"
@@ -45,6 +46,8 @@ type pod struct {
 	ready   *api.ReadinessFile
 	profile *profiler
 	counts  counts // of the processes' streams
+	merger  *prommerge.Merger
+	pages   []page // of the processes' metrics
 }
 
 // usage is what the API shows of what a process consumes.
@@ -146,9 +149,11 @@ func newPod(call *cli.Call, f *flags, env *environment) (*pod, error) {
 	p.board = status.NewBoard(p.metrics, newJournal(p.log))
 	p.sampler = telemetry.NewSampler(p.log)
 	p.ready = &api.ReadinessFile{Path: f.ReadinessFile, Log: p.log}
+	p.merger = newMerger(f, p.log)
 	reg := prometheus.NewRegistry()
 	p.server = api.NewServer(api.Handler(p.board, api.Config{
 		Metrics:    metricsHandler(reg, p.log),
+		Prommerge:  p.merger.Handler(p.targets),
 		Heartbeats: &api.Heartbeats{},
 		Usage:      p.usage,
 	}), p.log)
@@ -193,6 +198,7 @@ func (p *pod) build(cfg *spec.Config, format output.Format) ([]supervisor.Unit, 
 			continue
 		}
 		states = append(states, st)
+		p.pages = appendPage(p.pages, s)
 		unit := supervisor.Unit{Name: s.Name, Run: proc.Run, Essential: s.Essential}
 		for _, d := range c.DependsOn {
 			unit.Needs = append(unit.Needs, d.Names)
@@ -271,6 +277,7 @@ func (p *pod) serve(ctx context.Context, signals *signals, units []supervisor.Un
 	})
 	p.rest()
 	end()
+	p.merger.Close()
 	wg.Wait()
 	p.log.Info("ended", "code", code)
 	flush()

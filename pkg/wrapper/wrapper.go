@@ -120,9 +120,6 @@ func refuse(call *cli.Call, f *flags, env *environment) error {
 		"environment HANDLE_TERMINATION":     enabled(env.handleTermination),
 		"environment METRICS_SERVER_ADDRESS": env.metricsServer != "",
 	}
-	for _, name := range []string{"prommerge-async", "prommerge-sort", "prommerge-empty-on-failure", "prommerge-omit-meta", "prommerge-supress-errors"} {
-		used["-"+name] = call.Given(name)
-	}
 	for _, name := range sortedKeys(used) {
 		if used[name] {
 			return cli.Usagef("%s is not supported yet: leave it out", name)

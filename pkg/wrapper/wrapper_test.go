@@ -50,7 +50,6 @@ func TestWhatHasNoRuntimeYetIsRefused(t *testing.T) {
 		{args: []string{"-shared-lock"}, want: "-shared-lock is not supported yet"},
 		{args: []string{"-shared-lock-etcd-tls"}, want: "-shared-lock-etcd-tls is not supported yet"},
 		{args: []string{"-shared-lock-url", "http://x"}, want: "-shared-lock-url is not supported yet"},
-		{args: []string{"--prommerge-sort=false"}, want: "-prommerge-sort is not supported yet"},
 		{env: map[string]string{"HANDLE_PREEMPTION": "true"}, want: "environment HANDLE_PREEMPTION is not supported yet"},
 		{env: map[string]string{"HANDLE_TERMINATION": "enabled"}, want: "environment HANDLE_TERMINATION is not supported yet"},
 		{env: map[string]string{"METRICS_SERVER_ADDRESS": "localhost:9999"}, want: "environment METRICS_SERVER_ADDRESS is not supported yet"},

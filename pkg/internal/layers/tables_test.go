@@ -80,7 +80,7 @@ var theirs = map[string][]string{
 	"golang.org/x/term":                        {"pkg/wrapper"},
 	"golang.org/x/time":                        {"pkg/*"},
 	"google.golang.org/protobuf":               {"pkg/telemetry", "pkg/collect"},
-	"gopkg.in/yaml.v3":                         {"pkg/spec"},
+	"gopkg.in/yaml.v3":                         {"pkg/spec", "cmd/prommerge"},
 	"k8s.io/client-go":                         {}, // +20 MiB; pkg/pod speaks REST
 	"github.com/google/go-cmp":                 {}, // tests
 	"go.uber.org/goleak":                       {}, // tests
@@ -107,11 +107,11 @@ const mebibyte = 1 << 20
 
 var budgets = map[string]budget{
 	".":                   {without: append([]string{module + "/cmd"}, noServers...)},
-	"cmd/process-wrapper": {without: noServers, stripped: 12 * mebibyte},
+	"cmd/process-wrapper": {without: noServers, stripped: 13 * mebibyte}, // 12.0 without /prommerge and the http.Client under it
 	"cmd/shared-lock":     {without: []string{"database/sql", "github.com/grafana"}},
 	"cmd/metadata-mock":   {without: append([]string{"database/sql", "github.com/prometheus", "go.etcd.io", "google.golang.org", "gopkg.in"}, templates...)},
 	"cmd/metrics-server":  {without: []string{"database/sql", "go.etcd.io"}},
-	"cmd/prommerge":       {without: append([]string{"database/sql", "go.etcd.io", "github.com/shirou", "gopkg.in"}, templates...)},
+	"cmd/prommerge":       {without: append([]string{"go.etcd.io", "github.com/shirou"}, templates...)},
 	"pkg/prommerge":       {stdOnly: true},
 }
 
