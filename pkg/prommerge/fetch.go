@@ -183,10 +183,10 @@ func (j *job) scanPage(pg page, t *Target, inj *injection) (pt *part, n int64, e
 	}
 	pt = newPart(pg.wire)
 	if pg.wire == wireProto {
-		s := &protoScanner{inj: inj, esc: j.out.esc}
-		s.start(pt, j.index(pg.wire))
+		s := newProtoScanner(pt, j.index(pg.wire), inj, j.out.esc)
 		err = s.feed(&in)
 		s.finish(err == nil)
+		s.release()
 	} else {
 		s := newScanner(pt, j.index(pg.wire), inj, j.out.esc)
 		err = s.feed(&in, pg.framed)

@@ -5,7 +5,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -176,8 +178,8 @@ func asProto(page []byte) []byte {
 	}
 	var b bytes.Buffer
 	enc := expfmt.NewEncoder(&b, expfmt.NewFormat(expfmt.TypeProtoDelim))
-	for _, f := range fams {
-		if err := enc.Encode(f); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(fams)) { // as client_golang does
+		if err := enc.Encode(fams[name]); err != nil {
 			panic(err)
 		}
 	}

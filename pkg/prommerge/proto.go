@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -115,6 +116,22 @@ func uvarintLen(n uint64) int {
 	return l
 }
 
+var protoPool = sync.Pool{New: func() any { return new(protoScanner) }}
+
+func newProtoScanner(p *part, ix *index, inj *injection, esc escaping) *protoScanner {
+	s := protoPool.Get().(*protoScanner)
+	s.start(p, ix)
+	s.inj, s.esc = inj, esc
+	return s
+}
+
+func (s *protoScanner) release() {
+	clear(s.labs[:cap(s.labs)]) // they refer to the page
+	clear(s.last[:cap(s.last)])
+	*s = protoScanner{labs: s.labs[:0], last: s.last[:0], names: s.names[:0], rest: s.rest[:0]}
+	protoPool.Put(s)
+}
+
 // protoScanner splices labels into delimited MetricFamily messages. Nothing is decoded that need not be looked at:
 // a label pair is appended to each Metric (repeated fields may come in any order) and lengths are rewritten.
 type protoScanner struct {
@@ -130,7 +147,9 @@ type protoScanner struct {
 
 // feed reads delimited messages from r to its end.
 func (s *protoScanner) feed(r io.Reader) error {
-	buf := make([]byte, 0, blockSize)
+	pooled := blockPool.Get().(*[]byte)
+	defer blockPool.Put(pooled)
+	buf := (*pooled)[:0]
 	off := 0 // start of the next message in buf
 	for {
 		msg, n, err := delimited(buf[off:])
