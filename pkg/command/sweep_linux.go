@@ -51,7 +51,7 @@ func (r *Reaper) clear(ctx context.Context, grace time.Duration, find func() []p
 	}
 	for {
 		died := r.orphanDied()
-		left := find()
+		left := b.dying(find())
 		if len(left) == 0 {
 			return len(b.seen), nil
 		}
@@ -86,6 +86,25 @@ type broom struct {
 	seen   map[identity]bool // were signalled at all
 	sent   map[identity]bool // were sent sig
 	denied error             // why one could not be signalled
+}
+
+// dying adds to what was found the processes that were signalled before and are
+// still there. Once its memory is gone a dying process has no cookie that it
+// could be found by, but it still has its files and ports.
+func (b *broom) dying(left []proc) []proc {
+	found := make(map[identity]bool, len(left))
+	for _, p := range left {
+		found[identity{p.pid, p.start}] = true
+	}
+	for id := range b.seen {
+		if found[id] {
+			continue
+		}
+		if p, ok := readProc(id.pid); ok && p.start == id.start && p.alive() {
+			left = append(left, p)
+		}
+	}
+	return left
 }
 
 // kill goes over to SIGKILL, for which there is a time limit too.

@@ -92,6 +92,28 @@ func TestOldOrphansMakeNoPass(t *testing.T) {
 	}
 }
 
+func TestOneThatCannotBeFoundAnyMoreIsAwaitedAllTheSame(t *testing.T) {
+	r := running(t)
+	c := start(t, r, sh("trap '' TERM; echo; while :; do sleep 0.05; done"))
+	p, ok := readProc(c.PID())
+	if !ok {
+		t.Fatal("not started")
+	}
+	looks := 0
+	n, err := r.clear(t.Context(), 50*time.Millisecond, func() []proc {
+		if looks++; looks == 1 {
+			return []proc{p}
+		}
+		return nil // as once its memory, and so its cookie, is gone
+	})
+	if now, ok := readProc(p.pid); ok && now.start == p.start && now.alive() {
+		t.Error("still there")
+	}
+	if n != 1 || err != nil || looks < 2 {
+		t.Errorf("%d signalled in %d looks, %v", n, looks, err)
+	}
+}
+
 func TestSweepNeedsAnExit(t *testing.T) {
 	r := running(t)
 	c := start(t, r, sh("sleep 1000"))
