@@ -61,7 +61,7 @@ type Sampler struct {
 	failed  bool      // the last look did, and was logged
 
 	mu      sync.Mutex       // guards what follows
-	trees   map[string]*tree // by name; of a tree, only usage
+	trees   map[string]*tree // by name
 	watches map[*watch]struct{}
 }
 
@@ -96,6 +96,26 @@ func (s *Sampler) Usage(name string) (Usage, bool) {
 		return Usage{}, false
 	}
 	return t.usage, !t.usage.Time.IsZero()
+}
+
+// Ended adds the CPU time that the exit status of a main process tells, its own
+// and that of all it waited for: what it used after the last look at it, or all
+// when there was none. It is called once for each exit.
+func (s *Sampler) Ended(name string, pid int, cpu time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.trees[name]
+	if t == nil {
+		t = new(tree)
+		s.trees[name] = t
+	}
+	t.final.is(pid)
+	t.final.total = cpu
+	t.final.reckon()
+	t.usage.CPU = t.used()
+	if t.usage.Time.IsZero() {
+		t.usage.Time = time.Now()
+	}
 }
 
 // Watch returns a function that watches the tree of a main process, and
@@ -244,10 +264,16 @@ func (s *Sampler) publish(now time.Time, fds bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for pid, t := range s.forest.roots {
+		if t.seen {
+			t.final.is(int(pid))
+			t.final.sampled = t.line
+			t.final.reckon() // its end may have been told during the look
+		}
 		u, old := t.sum, t.usage
-		u.PID, u.Time = int(pid), now
+		t.counted = t.cpu
+		u.PID, u.Time, u.CPU = int(pid), now, t.used()
 		if took := now.Sub(old.Time); !old.Time.IsZero() && took > 0 {
-			u.CPUPercent = 100 * (t.cpu - old.CPU).Seconds() / took.Seconds()
+			u.CPUPercent = 100 * (u.CPU - old.CPU).Seconds() / took.Seconds()
 		}
 		if !fds {
 			u.FDs, u.MaxFDs = old.FDs, old.MaxFDs
@@ -255,7 +281,8 @@ func (s *Sampler) publish(now time.Time, fds bool) {
 		t.usage = u
 	}
 	for _, t := range s.trees {
-		t.usage.CPU = t.cpu // also of one whose main process is gone
+		t.counted = t.cpu // also of one whose main process is gone
+		t.usage.CPU = t.used()
 		t.sum = Usage{}
 	}
 	for w := range s.watches {

@@ -12,9 +12,10 @@
 //   - Memory is the sum of the resident sets of a tree. Pages that processes
 //     share count for each of them.
 //   - CPU time is what a tree has ever used, over all incarnations, without
-//     falling when a worker ends. What a process uses between the last look at
-//     it and its end counts only where its parent waits for it and is still in
-//     the tree.
+//     falling when a worker ends. What a main process uses after the last look
+//     at it is in its exit status, which [Sampler.Ended] adds, so jobs shorter
+//     than the interval count too. What another process uses between the last
+//     look at it and its end counts only where its parent waits for it.
 package telemetry
 
 import (

@@ -18,6 +18,7 @@ type stat struct {
 
 	known  bool          // whether its tree was looked for
 	tree   *tree         // whose it is
+	below  bool          // it is the main process, or descends from it without a gap
 	grown  time.Duration // by how much waited grew since the last look
 	unpaid time.Duration // see settle
 }
@@ -37,9 +38,43 @@ func find(stats []stat, pid int32) int {
 
 // tree is what is known of a process with all that descends from it.
 type tree struct {
-	cpu   time.Duration // ever used, over all incarnations
-	sum   Usage         // of the look that is under way
-	usage Usage         // of the last one
+	// Of the look that is under way. Only Run touches these.
+	cpu  time.Duration // ever used, over all incarnations
+	line time.Duration // of that, see forest.reckon
+	seen bool          // the main process was there
+	sum  Usage
+
+	// Of the last one, and of exits since. Guarded by the sampler's mu.
+	counted time.Duration // cpu
+	final   final
+	usage   Usage
+}
+
+// final is what the exit status of a main process adds to what was sampled. The
+// status has the CPU time of the process and of all that it, and they, waited for.
+type final struct {
+	pid     int           // of the current incarnation, or the last one
+	sampled time.Duration // of it, what the status may have too
+	total   time.Duration // what the status has; 0: it runs
+	extra   time.Duration // what total has beyond sampled
+	before  time.Duration // extra of all incarnations before
+}
+
+// is makes pid the current incarnation.
+func (f *final) is(pid int) {
+	if f.pid != pid {
+		*f = final{pid: pid, before: f.before + f.extra}
+	}
+}
+
+// reckon makes the larger one of sampled and total count. Who did not wait for
+// a worker does not have its time: then less is counted than was used, but
+// never anything twice.
+func (f *final) reckon() { f.extra = max(f.total-f.sampled, 0) }
+
+// used is what a tree is known to have used. It never falls.
+func (t *tree) used() time.Duration {
+	return max(t.counted+t.final.before+t.final.extra, t.usage.CPU)
 }
 
 // forest divides the processes of the system among trees.
@@ -58,6 +93,7 @@ func (f *forest) divide() {
 	f.add()
 	f.inherit()
 	f.settle()
+	f.reckon()
 }
 
 // claim looks for the tree of a process among its ancestors.
@@ -76,18 +112,21 @@ func (f *forest) claim(i int) {
 		}
 	}
 	var t *tree
+	below := false
 	if i >= 0 {
-		t = f.cur[i].tree
+		t, below = f.cur[i].tree, f.cur[i].below
 	}
 	for _, i := range slices.Backward(chain) {
 		s := &f.cur[i]
 		if s.tree == nil {
-			s.tree = t
+			s.tree, s.below = t, below
+		} else {
+			s.below = true
 		}
 		if s.tree == nil && s.pid != f.self {
 			s.tree = f.adopt(s)
 		}
-		t = s.tree
+		t, below = s.tree, s.below && s.tree != nil
 	}
 	f.chain = chain
 }
@@ -169,5 +208,21 @@ func (f *forest) settle() {
 		paid := min(s.unpaid, s.grown)
 		s.unpaid -= paid
 		s.tree.cpu -= paid
+	}
+}
+
+// reckon sums up what was counted of each main process and of what descends
+// from it: what may show in its exit status too.
+func (f *forest) reckon() {
+	for _, t := range f.roots {
+		t.line, t.seen = 0, false
+	}
+	for i := range f.cur {
+		s := &f.cur[i]
+		if s.tree == nil || !s.below {
+			continue
+		}
+		s.tree.line += s.total() + s.unpaid
+		s.tree.seen = s.tree.seen || f.roots[s.pid] == s.tree
 	}
 }
