@@ -33,7 +33,10 @@ func (e *Error) Error() string {
 	if e.Path != "" {
 		b.WriteString(": " + e.Path)
 	}
-	b.WriteString(": " + e.Msg)
+	if b.Len() > 0 {
+		b.WriteString(": ")
+	}
+	b.WriteString(e.Msg)
 	if e.Hint != "" {
 		b.WriteString(" — " + e.Hint)
 	}
