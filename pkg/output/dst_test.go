@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"runtime"
 	"strings"
@@ -16,10 +17,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// destinations are the kinds of pipe that a container may give us as stdout.
+// destinations are the kinds of files that a container may give us as stdout.
 func destinations(t *testing.T) map[string]func() (r, w *os.File) {
 	plain := func() (r, w *os.File) { return pipe(t) }
-	return map[string]func() (r, w *os.File){
+	kinds := map[string]func() (r, w *os.File){
 		"a blocking pipe": func() (r, w *os.File) {
 			r, w = plain()
 			w = dup(t, w)
@@ -42,6 +43,8 @@ func destinations(t *testing.T) map[string]func() (r, w *os.File) {
 			return r, w
 		},
 	}
+	maps.Copy(kinds, terminals(t))
+	return kinds
 }
 
 func setNonblock(t *testing.T, f *os.File, on bool) {

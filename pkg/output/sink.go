@@ -19,11 +19,16 @@ const (
 	careful             // a blocking pipe or terminal: asked first, and given what it surely takes
 )
 
+// terminalPiece is what a terminal that poll calls writable takes without blocking: Linux makes room in steps of 256
+// bytes, and a newline takes two.
+const terminalPiece = 128
+
 // sink is the destination of a pump.
 type sink struct {
 	file    *os.File // kept, so that its descriptor stays open
 	fd      int
 	mode    mode
+	piece   int // what it surely takes, see careful
 	base    int // fd and mode as they were before open
 	baseM   mode
 	reopen  func(fd int) (int, error)
@@ -52,8 +57,10 @@ func newSink(file *os.File) (*sink, error) {
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFSOCK:
 		s.mode = socket
-	case unix.S_IFIFO, unix.S_IFCHR:
-		s.mode = careful
+	case unix.S_IFIFO:
+		s.mode, s.piece = careful, pipeBuf
+	case unix.S_IFCHR:
+		s.mode, s.piece = careful, terminalPiece
 	}
 	s.base, s.baseM = s.fd, s.mode
 	return s, nil
@@ -88,7 +95,7 @@ func (s *sink) write(b []byte) (n int, err error) {
 		if !writable(s.fd) {
 			return 0, unix.EAGAIN
 		}
-		n, err = unix.Write(s.fd, b[:min(len(b), pipeBuf)])
+		n, err = unix.Write(s.fd, b[:min(len(b), s.piece)])
 	default:
 		n, err = unix.Write(s.fd, b)
 	}
