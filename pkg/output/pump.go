@@ -11,7 +11,7 @@ import (
 
 const (
 	readBytes  = 64 << 10 // of one turn of one stream
-	flushBytes = 64 << 10 // of records, before they are written
+	flushBytes = 60 << 10 // of records, before they are written: with the last of them they still fit into an empty pipe
 	outBytes   = flushBytes * 3 / 2
 
 	defaultQueueBytes   = 1 << 20
