@@ -74,6 +74,16 @@ func (l Level) String() string {
 // parseLevel knows the spellings of the common loggers, in any case, and the numbers of pino and bunyan. exact is false
 // when the normal form says less than the word.
 func parseLevel(word []byte) (l Level, exact, ok bool) {
+	switch string(word) { // as nearly all write them
+	case "info":
+		return Info, true, true
+	case "debug":
+		return Debug, true, true
+	case "warn":
+		return Warn, true, true
+	case "error":
+		return Error, true, true
+	}
 	var buf [13]byte
 	if len(word) == 0 || len(word) > len(buf) {
 		return Info, false, false
