@@ -15,36 +15,39 @@ func bare(c byte) bool { return c > ' ' && c < 0x7f && c != '"' && c != '=' && c
 // unsafeByte reports whether a byte may need an escape inside quotes.
 func unsafeByte(c byte) bool { return c < ' ' || c >= 0x7f || c == '"' || c == '\\' }
 
-// Eight bytes at once: in a result, the high bit of a byte is set where that byte is a hit. For a byte below 0x80, adding
-// 0x80-n sets the high bit where it is at least n, without a carry. One that is higher may spoil those above it, but is
-// itself a hit, and only the lowest hit counts.
+// Eight bytes at once: in a result, the high bit of a byte is set where that byte is a hit. Subtracting n from a byte
+// below 0x80 sets its high bit where it is below n, adding 1 where it is 0x7f. One of the terms does so for any byte
+// that is not ASCII. Borrows and carries come from hits only, so the lowest hit is right, and only that counts.
 const (
 	ones  = 0x0101010101010101
 	highs = 0x80 * ones
-	low7  = 0x7f * ones
 )
 
 func unsafeBits(x uint64) uint64 {
-	fine := (x + (0x80-' ')*ones) & ((x ^ '"'*ones) + low7) & ((x ^ '\\'*ones) + low7)
-	return (^fine | x | (x + ones)) & highs
+	low := (x ^ 2*ones) - 0x21*ones // c^2 < 0x21: the control characters and '"'
+	return (low | ((x ^ '\\'*ones) - ones) | (x + ones)) & highs
 }
 
 func delimiterBits(x uint64) uint64 {
-	fine := (x + (0x7f-' ')*ones) & ((x ^ '"'*ones) + low7) & ((x ^ '\\'*ones) + low7) & ((x ^ '='*ones) + low7)
-	return (^fine | x | (x + ones)) & highs
+	low := (x &^ (2 * ones)) - 0x21*ones // c&^2 < 0x21: the control characters, ' ' and '"'
+	return (low | ((x ^ '='*ones) - ones) | ((x ^ '\\'*ones) - ones) | (x + ones)) & highs
+}
+
+// tail returns the last n < 8 bytes of b, which has at least 8, and zeros, which are hits, behind them.
+func tail(b []byte, n int) uint64 {
+	return binary.LittleEndian.Uint64(b[len(b)-8:]) >> ((64 - 8*n) & 63)
 }
 
 // indexUnsafe returns the index of the first unsafeByte, or len(b).
 func indexUnsafe(b []byte) int {
 	i := 0
-	for ; i+8 <= len(b); i += 8 {
+	for ; i <= len(b)-8; i += 8 {
 		if hit := unsafeBits(binary.LittleEndian.Uint64(b[i:])); hit != 0 {
 			return i + bits.TrailingZeros64(hit)/8
 		}
 	}
-	if rest := len(b) - i; rest > 0 && len(b) >= 8 { // the zeros that are shifted in are hits at the end
-		hit := unsafeBits(binary.LittleEndian.Uint64(b[len(b)-8:]) >> (64 - 8*rest))
-		return i + min(bits.TrailingZeros64(hit)/8, rest)
+	if i < len(b) && len(b) >= 8 {
+		return i + bits.TrailingZeros64(unsafeBits(tail(b, len(b)-i)))/8
 	}
 	for i < len(b) && !unsafeByte(b[i]) {
 		i++
@@ -52,12 +55,15 @@ func indexUnsafe(b []byte) int {
 	return i
 }
 
-// indexDelimiter returns the index of the first byte at or after i that is not bare, or len(b).
+// indexDelimiter returns the index of the first byte at or after i ≥ 0 that is not bare, or len(b).
 func indexDelimiter(b []byte, i int) int {
-	for ; i+8 <= len(b); i += 8 {
+	for ; i >= 0 && i <= len(b)-8; i += 8 {
 		if hit := delimiterBits(binary.LittleEndian.Uint64(b[i:])); hit != 0 {
 			return i + bits.TrailingZeros64(hit)/8
 		}
+	}
+	if i < len(b) && len(b) >= 8 {
+		return i + bits.TrailingZeros64(delimiterBits(tail(b, len(b)-i)))/8
 	}
 	for i < len(b) && bare(b[i]) {
 		i++

@@ -213,7 +213,7 @@ func (p *Pump) flush() {
 	p.enc.out = b[:0]
 	if cap(b) > 8*flushBytes { // after a very long line
 		p.enc.out = make([]byte, 0, outBytes)
-		p.enc.scratch = nil
+		p.enc.scratch, p.enc.copied, p.enc.found = nil, nil, found{}
 	}
 	if len(b) == 0 || p.skip(b) {
 		return
