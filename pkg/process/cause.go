@@ -23,12 +23,15 @@ type ExitError struct {
 	Code   int            // 128+n for a signal
 	Signal syscall.Signal // 0 where it exited by itself
 	Core   bool           // it left a core dump
+	OOM    bool           // the kernel killed it for lack of memory
 }
 
 func (e *ExitError) Error() string {
 	switch {
 	case e.Signal == 0:
 		return fmt.Sprintf("exited with code %d", e.Code)
+	case e.OOM:
+		return fmt.Sprintf("killed by signal %d (%s): out of memory (the container's memory limit)", int(e.Signal), e.Signal)
 	case e.Core:
 		return fmt.Sprintf("killed by signal %d (%s), core dumped", int(e.Signal), e.Signal)
 	}
@@ -40,7 +43,10 @@ func (e *ExitError) ExitCode() int { return e.Code }
 
 // Reason names the error in one word.
 func (e *ExitError) Reason() string {
-	if e.Signal != 0 {
+	switch {
+	case e.OOM:
+		return "oom"
+	case e.Signal != 0:
 		return "signal"
 	}
 	return "exit"

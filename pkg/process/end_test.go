@@ -27,6 +27,8 @@ func TestHowItEndedIsKnown(t *testing.T) {
 	}{
 		{"exit code", with(func(c *Config) { c.Restart = Never }), nil, func(c *command) { c.end(3, 0) }, "p: exited with code 3", "exited with code 3", "exit", 3},
 		{"signal", with(func(c *Config) { c.Restart = Never }), nil, func(c *command) { c.end(0, syscall.SIGSEGV) }, "p: killed by signal 11 (segmentation fault)", "killed by signal 11 (segmentation fault)", "signal", 139},
+		{"out of memory", with(func(c *Config) { c.Restart = Never }), nil, func(c *command) { c.exit = &ExitError{Code: 137, Signal: syscall.SIGKILL, OOM: true}; c.end(0, 0) },
+			"p: killed by signal 9 (killed): out of memory (the container's memory limit)", "killed by signal 9 (killed): out of memory (the container's memory limit)", "oom", 137},
 		{"completed", with(func(c *Config) { c.Restart = Never }), nil, func(c *command) { c.end(0, 0) }, "<nil>", "<nil>", "completed", 0},
 		{"start", with(func(c *Config) { c.Restart = Never }), errBoom, nil, "p: start: boom", "start: boom", "start", 1},
 		{"too often", with(func(c *Config) { c.MaxRestarts = Limit{Count: 1} }), errBoom, nil,
