@@ -16,6 +16,7 @@ type Child struct {
 	pid    int
 	seq    uint64 // of the cookie
 	group  bool   // leads a process group
+	killed bool   // by us; guarded by the reaper's mu
 	exited chan struct{}
 	status Status // written before exited is closed
 }
@@ -58,7 +59,15 @@ func (c *Child) Signal(sig syscall.Signal) error {
 	if err := syscall.Kill(to, sig); err != nil {
 		return fmt.Errorf("send %v to process %d: %w", sig, c.pid, err)
 	}
+	c.killed = c.killed || sig == syscall.SIGKILL
 	return nil
+}
+
+// Killed says whether we sent it SIGKILL.
+func (c *Child) Killed() bool {
+	c.r.mu.Lock()
+	defer c.r.mu.Unlock()
+	return c.killed
 }
 
 // Sweep ends, after the exit, what the process left behind: members of its group

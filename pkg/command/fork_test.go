@@ -207,8 +207,12 @@ func holdFile(t *testing.T, path string, mask uint64) *fanotify {
 	t.Helper()
 	needRoot(t)
 	fd, err := unix.FanotifyInit(unix.FAN_CLASS_CONTENT|unix.FAN_CLOEXEC, unix.O_RDONLY|unix.O_CLOEXEC)
-	if err != nil {
-		t.Fatalf("fanotify, which these tests need (CAP_SYS_ADMIN): %v", err)
+	switch {
+	case err == nil:
+	case os.Getenv("CI") != "":
+		t.Fatalf("in CI the tests may use fanotify: %v", err)
+	default:
+		t.Skipf("making an exec hang needs fanotify (CAP_SYS_ADMIN): %v", err)
 	}
 	if err := unix.FanotifyMark(fd, unix.FAN_MARK_ADD, mask, unix.AT_FDCWD, path); err != nil {
 		t.Fatal(err)

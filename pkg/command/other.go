@@ -42,6 +42,7 @@ type Child struct {
 	r      *Reaper
 	name   string
 	pid    int
+	killed bool // guarded by the reaper's mu
 	exited chan struct{}
 	status Status
 }
@@ -117,7 +118,15 @@ func (c *Child) Signal(sig syscall.Signal) error {
 	if err := syscall.Kill(-c.pid, sig); err != nil {
 		return fmt.Errorf("send %v to process %d: %w", sig, c.pid, err)
 	}
+	c.killed = c.killed || sig == syscall.SIGKILL
 	return nil
+}
+
+// Killed says whether we sent it SIGKILL.
+func (c *Child) Killed() bool {
+	c.r.mu.Lock()
+	defer c.r.mu.Unlock()
+	return c.killed
 }
 
 // Sweep kills what is left of its group.

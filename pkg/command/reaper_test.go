@@ -206,6 +206,7 @@ func TestDescriptorsAreMarkedOnOldKernelsToo(t *testing.T) {
 func TestSignalsReachTheGroupAndNobodyElse(t *testing.T) {
 	r := running(t)
 	c := start(t, r, sh("sleep 1000 & sleep 1000 & wait"))
+	own := start(t, r, sh("kill -KILL $$"))
 	other := start(t, r, &Command{Path: "sleep", Args: []string{"1000"}, Env: os.Environ()})
 	eventually(t, "both in the background", func() bool { return len(groupOf(c.PID())) == 3 })
 	if err := c.Signal(syscall.SIGTERM); err != nil {
@@ -218,6 +219,10 @@ func TestSignalsReachTheGroupAndNobodyElse(t *testing.T) {
 	}
 	if p, ok := readProc(other.PID()); !ok || !p.alive() {
 		t.Error("another process was hit")
+	}
+	waitFor(t, own)
+	if c.Killed() || own.Killed() {
+		t.Error("it counts as killed by us")
 	}
 }
 
@@ -241,8 +246,8 @@ func TestSameGroupIsSignalledAlone(t *testing.T) {
 	if err := child.Signal(syscall.SIGKILL); err != nil { // and we survive
 		t.Fatal(err)
 	}
-	if s := waitFor(t, child); s.Code() != 137 {
-		t.Error(s)
+	if s := waitFor(t, child); s.Code() != 137 || !child.Killed() {
+		t.Errorf("%v, killed by us: %v", s, child.Killed())
 	}
 }
 
@@ -304,6 +309,9 @@ func helperKillRest() error {
 		return fmt.Errorf("killed %d, %v", n, err)
 	}
 	<-child.Exited()
+	if !child.Killed() {
+		return errors.New("the child does not count as killed by us")
+	}
 	if pids, ok := directChildren(); !ok || len(pids) > 0 {
 		return fmt.Errorf("children %v are left", pids)
 	}

@@ -55,6 +55,9 @@ func (r *Reaper) clear(ctx context.Context, grace time.Duration, find func() []p
 		if len(left) == 0 {
 			return len(b.seen), nil
 		}
+		if b.sig == syscall.SIGKILL {
+			r.noteKills(left)
+		}
 		b.sweep(left)
 		look.Reset(b.pause)
 		select {
@@ -69,6 +72,17 @@ func (r *Reaper) clear(ctx context.Context, grace time.Duration, find func() []p
 				return len(b.seen), b.stuck(left)
 			}
 			b.kill(next)
+		}
+	}
+}
+
+// noteKills notes which children are about to be killed.
+func (r *Reaper) noteKills(left []proc) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range left {
+		if c := r.children[p.pid]; c != nil {
+			c.killed = true
 		}
 	}
 }
