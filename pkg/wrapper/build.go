@@ -19,6 +19,7 @@ import (
 	"github.com/process-wrapper/process-wrapper/pkg/process"
 	"github.com/process-wrapper/process-wrapper/pkg/spec"
 	"github.com/process-wrapper/process-wrapper/pkg/supervisor"
+	"github.com/process-wrapper/process-wrapper/pkg/telemetry"
 )
 
 // settle is how long a process without checks must run to count as ready.
@@ -37,6 +38,8 @@ type builder struct {
 	pod      *supervisor.Supervisor
 	counters func(process, stream string) *output.Counters
 	memory   func(limit int64) func(ctx context.Context, pid int) error
+	ended    func(name string, pid int, cpu time.Duration)
+	oom      *telemetry.OOM
 	log      *slog.Logger
 }
 
@@ -92,7 +95,7 @@ func (b *builder) starter(p *spec.Process) (*starter, error) {
 			return nil, err
 		}
 	}
-	s := &starter{p: p, reaper: b.reaper, environ: b.environ, attr: attr(p)}
+	s := &starter{p: p, reaper: b.reaper, environ: b.environ, attr: attr(p), ended: b.ended, oom: b.oom}
 	for i, pump := range []*output.Pump{b.out, b.err} {
 		name := []string{"stdout", "stderr"}[i]
 		s.streams[i] = stream{pump, output.StreamConfig{

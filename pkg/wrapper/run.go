@@ -180,7 +180,8 @@ func (p *pod) build(cfg *spec.Config, format output.Format) ([]supervisor.Unit, 
 	b := &builder{
 		environ: os.Environ(), format: format, deadline: p.flags.GracefulShutdownDeadline,
 		out: p.out, err: p.err, reaper: p.reaper, pod: p.units,
-		counters: p.counts.add, memory: p.sampler.Watch, log: p.log,
+		counters: p.counts.add, memory: p.sampler.Watch,
+		ended: p.sampler.Ended, oom: telemetry.NewOOM(), log: p.log,
 	}
 	skip := skipped(p.flags.SkipCommands, cfg, p.log)
 	states := make([]status.State, 0, len(cfg.Processes))

@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/process-wrapper/process-wrapper/pkg/command"
 	"github.com/process-wrapper/process-wrapper/pkg/output"
 	"github.com/process-wrapper/process-wrapper/pkg/process"
 	"github.com/process-wrapper/process-wrapper/pkg/spec"
+	"github.com/process-wrapper/process-wrapper/pkg/telemetry"
 )
 
 const (
@@ -30,6 +33,8 @@ type starter struct {
 	streams [2]stream // stdout and stderr
 	attr    command.Attr
 	environ []string // the wrapper's
+	ended   func(name string, pid int, cpu time.Duration)
+	oom     *telemetry.OOM
 
 	keepEnv bool                     // probes or hooks need it
 	env     atomic.Pointer[[]string] // of the present incarnation
@@ -59,6 +64,8 @@ func (s *starter) Start() (process.Child, error) {
 		}
 	}
 	cmd.Stdout, cmd.Stderr = c.streams[0].File(), c.streams[1].File()
+	kills := s.oom.Kills()
+	c.exit = sync.OnceValue(func() error { return s.exit(c.Child, kills) })
 	if c.Child, err = s.reaper.Start(cmd); err != nil {
 		c.abandon()
 		return nil, &startError{err}
@@ -69,6 +76,20 @@ func (s *starter) Start() (process.Child, error) {
 		}
 	}
 	return &c, nil
+}
+
+// exit tells what the command used, and returns how it ended. The kernel had
+// killed so many for lack of memory before it was started.
+func (s *starter) exit(c *command.Child, kills uint64) error {
+	st := c.Status()
+	s.ended(s.p.Name, c.PID(), st.CPU())
+	if st.Success() {
+		return nil
+	}
+	return &process.ExitError{
+		Code: st.Code(), Signal: st.Signal(), Core: st.CoreDumped(),
+		OOM: st.Signal() == syscall.SIGKILL && !c.Killed() && s.oom.Killed(kills),
+	}
 }
 
 func (s *starter) command(argv, env []string) *command.Command {
@@ -135,6 +156,7 @@ type child struct {
 	*command.Child
 	streams [2]*output.Stream
 	lost    error
+	exit    func() error // the same each time
 }
 
 func (c *child) abandon() {
@@ -146,13 +168,7 @@ func (c *child) abandon() {
 }
 
 // Exit says how the command ended.
-func (c *child) Exit() error {
-	st := c.Status()
-	if st.Success() {
-		return nil
-	}
-	return &process.ExitError{Code: st.Code(), Signal: st.Signal(), Core: st.CoreDumped()}
-}
+func (c *child) Exit() error { return c.exit() }
 
 // Close ends what the command left behind, then carries its last words.
 func (c *child) Close(ctx context.Context) error {
