@@ -212,7 +212,6 @@ func (r *run) need(u Unit, n int) {
 
 // shutdown stops all units and returns the exit code of the pod.
 func (r *run) shutdown(q request) int {
-	began := time.Now()
 	r.cancelHalt(ErrShutdown)
 	d := newDeadline(q.mode, r.cfg.Deadline)
 	defer d.timer.Stop()
@@ -220,49 +219,60 @@ func (r *run) shutdown(q request) int {
 		r.cfg.OnDrain(q.reason, max(0, time.Until(d.at)))
 	}
 	var drained <-chan time.Time
-	released := r.cfg.DrainDelay <= 0 || q.mode != Graceful
-	if !released {
+	if r.cfg.DrainDelay > 0 && q.mode == Graceful {
 		drained = time.After(r.cfg.DrainDelay)
 	} else {
 		r.release(q.mode)
 	}
-	for r.left > 0 {
+	for asked := time.Now(); r.left > 0; {
 		select {
 		case e := <-r.ends:
 			r.ended(e)
-			if released {
+			if drained == nil {
 				r.release(q.mode)
 			}
 		case <-drained:
-			released = true
+			drained = nil
 			r.release(q.mode)
 		case again := <-r.stops:
-			if q.asked && again.mode == q.mode && time.Since(began) < echo {
+			if again.echoes(q) && time.Since(asked) < echo {
 				continue
 			}
 			q.mode = hurry(q, again)
-			q.asked, began = true, time.Now()
-			d.shorten(q.mode)
-			if q.mode != Graceful {
-				released = true
+			q.asked, asked = true, time.Now()
+			if d.shorten(q.mode) {
+				drained = nil
 				r.release(q.mode)
 			}
 		case <-d.timer.C:
 			if d.killed {
 				return ExitKilled
 			}
-			d.killed = true
-			d.timer.Reset(unkillable)
-			r.cancelKill(ErrKill)
-			r.release(Now)
+			r.killAll(d)
 		}
 	}
 	r.wg.Wait()
-	if d.killed && r.code <= 0 {
+	return r.exitCode(d.killed)
+}
+
+// exitCode returns the code of the pod, all of whose units are gone.
+func (r *run) exitCode(killed bool) int {
+	if killed && r.code <= 0 {
 		return ExitKilled
 	}
 	return max(r.code, 0)
 }
+
+// killAll has all units end by force, which takes no longer than a moment.
+func (r *run) killAll(d *deadline) {
+	d.killed = true
+	d.timer.Reset(unkillable)
+	r.cancelKill(ErrKill)
+	r.release(Now)
+}
+
+// echoes reports whether a request may be the one before it, heard twice.
+func (q request) echoes(before request) bool { return before.asked && q.mode == before.mode }
 
 // release tells every unit to stop that no other needs any more, or all when
 // there is no time for order.
@@ -298,8 +308,9 @@ func newDeadline(mode Mode, graceful time.Duration) *deadline {
 	return d
 }
 
-// shorten brings the deadline forward to what the mode allows.
-func (d *deadline) shorten(mode Mode) {
+// shorten brings the deadline forward to what the mode allows, and reports
+// whether there is no time for order.
+func (d *deadline) shorten(mode Mode) (hurry bool) {
 	at := d.at
 	switch mode {
 	case Fast:
@@ -311,6 +322,7 @@ func (d *deadline) shorten(mode Mode) {
 		d.at = at
 		d.timer.Reset(time.Until(at))
 	}
+	return mode != Graceful
 }
 
 // exitCode returns the exit code that an error stands for: 0 for nil, what the

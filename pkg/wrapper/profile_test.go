@@ -27,14 +27,7 @@ type ingest struct {
 }
 
 func (s *ingest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
-	from, _ := strconv.ParseInt(q.Get("from"), 10, 64)
-	until, _ := strconv.ParseInt(q.Get("until"), 10, 64)
-	user, password, _ := r.BasicAuth()
-	if r.Method != "POST" || r.URL.Path != "/tenant/ingest" || q.Get("name") != "process-wrapper{pod=web-0}" || q.Get("spyName") != "gospy" ||
-		from <= 0 || until <= from || user != "u" || password != "secret" {
-		s.t.Errorf("%s %s %s", r.Method, r.URL, user)
-	}
+	s.checkQuery(r)
 	var types map[string]any
 	if err := json.Unmarshal([]byte(s.part(r, "sample_type_config")), &types); err != nil || len(types) == 0 {
 		s.t.Errorf("types: %v", err)
@@ -61,6 +54,17 @@ func (s *ingest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case s.all <- struct{}{}:
 		default:
 		}
+	}
+}
+
+func (s *ingest) checkQuery(r *http.Request) {
+	q := r.URL.Query()
+	from, _ := strconv.ParseInt(q.Get("from"), 10, 64)
+	until, _ := strconv.ParseInt(q.Get("until"), 10, 64)
+	user, password, _ := r.BasicAuth()
+	if r.Method != "POST" || r.URL.Path != "/tenant/ingest" || q.Get("name") != "process-wrapper{pod=web-0}" || q.Get("spyName") != "gospy" ||
+		from <= 0 || until <= from || user != "u" || password != "secret" {
+		s.t.Errorf("%s %s %s", r.Method, r.URL, user)
 	}
 }
 
