@@ -265,7 +265,7 @@ func (p *pod) serve(ctx context.Context, signals *signals, units []supervisor.Un
 		}
 	})
 	wg.Go(func() { p.profile.run(helpers) })
-	wg.Go(func() { tidy(helpers, p.board) })
+	wg.Go(func() { tidy(helpers, p.board, p.log) })
 	wg.Go(func() { announce(helpers, p.board, p.log) })
 
 	signals.early(p)

@@ -2,6 +2,7 @@ package wrapper
 
 import (
 	"context"
+	"log/slog"
 	"runtime"
 	"runtime/debug"
 	"time"
@@ -16,10 +17,10 @@ const stackHalvings = 4
 // tidyLatest is when memory is given back at the latest.
 const tidyLatest = time.Minute
 
-// tidy gives back, once, what start-up took: the config's syntax tree and the
-// stacks that grew while processes were started. An idle program would keep
+// tidy gives back, once, what start-up took: the config's syntax tree, the
+// stacks that grew while processes were started, and most of the program. An idle program would keep
 // that, for it has no reason to collect garbage.
-func tidy(ctx context.Context, board *status.Board) {
+func tidy(ctx context.Context, board *status.Board, log *slog.Logger) {
 	late := time.NewTimer(tidyLatest)
 	defer late.Stop()
 	for {
@@ -40,4 +41,7 @@ func tidy(ctx context.Context, board *status.Board) {
 		runtime.GC()
 	}
 	debug.FreeOSMemory()
+	if err := dropProgram(); err != nil {
+		log.Debug("pages of the program stay in memory", "err", err)
+	}
 }

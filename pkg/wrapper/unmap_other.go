@@ -1,0 +1,5 @@
+//go:build !linux
+
+package wrapper
+
+func dropProgram() error { return nil }
