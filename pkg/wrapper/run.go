@@ -299,7 +299,7 @@ func (p *pod) drain(reason string, within time.Duration) {
 		pod.Draining, pod.Reason = true, reason
 		pod.Deadline = time.Now().Add(within).Round(time.Millisecond)
 	})
-	p.log.Info("leaving service", "reason", reason, "deadline", within)
+	p.log.Info("leaving service", "reason", reason, "deadline", within.Round(time.Millisecond))
 }
 
 // rest ends what no process could be found to have left behind.

@@ -71,7 +71,7 @@ func TestBadCommandLines(t *testing.T) {
 		{"no URL", []string{"-pyroscope-url", "x"}, "", "-pyroscope-url is no URL"},
 		{"-envoy-drain", []string{"-envoy-drain"}, "", "-envoy-drain is not supported yet"},
 		{"-shared-lock", []string{"-shared-lock"}, "", "-shared-lock is not supported yet"},
-		{"-prommerge-sort", []string{"-prommerge-sort=false"}, "", "-prommerge-sort is not supported yet"},
+		{"-shared-lock-url", []string{"-shared-lock-url", "http://x"}, "", "-shared-lock-url is not supported yet"},
 		{"HANDLE_PREEMPTION", nil, "HANDLE_PREEMPTION=enabled", "HANDLE_PREEMPTION is not supported yet"},
 		{"HANDLE_TERMINATION", nil, "HANDLE_TERMINATION=1", "HANDLE_TERMINATION is not supported yet"},
 	} {
