@@ -19,16 +19,15 @@ const (
 	careful             // a blocking pipe or terminal: asked first, and given what it surely takes
 )
 
-// terminalPiece is what a terminal that poll calls writable takes without blocking: Linux makes room in steps of 256
-// bytes, and a newline takes two.
-const terminalPiece = 128
+// terminalStep is the least room of a terminal that poll calls writable.
+const terminalStep = 256
 
 // sink is the destination of a pump.
 type sink struct {
 	file    *os.File // kept, so that its descriptor stays open
 	fd      int
 	mode    mode
-	piece   int // what it surely takes, see careful
+	tty     bool
 	base    int // fd and mode as they were before open
 	baseM   mode
 	reopen  func(fd int) (int, error)
@@ -58,9 +57,9 @@ func newSink(file *os.File) (*sink, error) {
 	case unix.S_IFSOCK:
 		s.mode = socket
 	case unix.S_IFIFO:
-		s.mode, s.piece = careful, pipeBuf
+		s.mode = careful
 	case unix.S_IFCHR:
-		s.mode, s.piece = careful, terminalPiece
+		s.mode, s.tty = careful, true
 	}
 	s.base, s.baseM = s.fd, s.mode
 	return s, nil
@@ -95,7 +94,7 @@ func (s *sink) write(b []byte) (n int, err error) {
 		if !writable(s.fd) {
 			return 0, unix.EAGAIN
 		}
-		n, err = unix.Write(s.fd, b[:min(len(b), s.piece)])
+		n, err = unix.Write(s.fd, s.piece(b))
 	default:
 		n, err = unix.Write(s.fd, b)
 	}
@@ -106,6 +105,19 @@ func (s *sink) write(b []byte) (n int, err error) {
 		s.midLine = b[n-1] != '\n'
 	}
 	return max(n, 0), err
+}
+
+// piece returns the start of b, as much as a writable destination surely takes at once. A terminal looks for new room
+// before and after each control character, so one of these goes alone.
+func (s *sink) piece(b []byte) []byte {
+	if !s.tty {
+		return b[:min(len(b), pipeBuf)]
+	}
+	n := 0
+	for n < min(len(b), terminalStep) && b[n] >= ' ' {
+		n++
+	}
+	return b[:max(n, 1)]
 }
 
 func writable(fd int) bool {
