@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 )
 
@@ -137,7 +138,7 @@ func AddEnv(env []string, vars []EnvVar) []string {
 
 // Argv returns the command with $(NAME) expanded from env.
 func (x *Exec) Argv(env []string) []string {
-	if x.Expand == ExpandNone {
+	if x.Expand == ExpandNone || !slices.ContainsFunc(x.Command, func(arg string) bool { return strings.Contains(arg, "$") }) {
 		return x.Command
 	}
 	e := newEnviron(env)
