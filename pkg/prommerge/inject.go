@@ -37,6 +37,7 @@ type injection struct {
 	target  string            // what it was made from
 	from    map[string]string // …
 	renamer *injection        // the same with HonorRename, for series called like the merger's own
+	claimer *injection        // … that do not say which target they are about
 }
 
 // newInjection prepares the labels of t: process_name first, the others by name.
@@ -55,6 +56,29 @@ func newInjection(t *Target, honor HonorLabels, esc escaping) *injection {
 			}
 		}
 	}
+	in.join()
+	in.renamer = in
+	if honor != HonorRename {
+		in.renamer = in.copy()
+	}
+	in.claimer = in.copy()
+	about := exported + LabelName
+	for in.adds([]byte(about)) {
+		about = exported + about
+	}
+	in.claimer.add(about, t.Name, esc)
+	in.claimer.join()
+	return in
+}
+
+// copy returns in with HonorRename.
+func (in *injection) copy() *injection {
+	return &injection{honor: HonorRename, labels: slices.Clone(in.labels), text: in.text, proto: in.proto}
+}
+
+// join puts the labels together.
+func (in *injection) join() {
+	in.text, in.proto = nil, nil
 	for i, l := range in.labels {
 		if i > 0 {
 			in.text = append(in.text, ',')
@@ -62,12 +86,6 @@ func newInjection(t *Target, honor HonorLabels, esc escaping) *injection {
 		in.text = append(in.text, l.pair...)
 		in.proto = append(in.proto, l.proto...)
 	}
-	if in.renamer = in; honor == HonorKeep {
-		c := *in
-		c.honor = HonorRename
-		in.renamer = &c
-	}
-	return in
 }
 
 func (in *injection) add(name, value string, esc escaping) {
@@ -99,13 +117,17 @@ func (in *injection) fits(t *Target) bool {
 	return true
 }
 
-// forMetric returns what to add to series called name. A target that is a merger itself has series called like
-// ours: under HonorKeep theirs would be ours.
-func (in *injection) forMetric(name []byte) *injection {
-	if in.honor == HonorKeep && bytes.HasPrefix(name, []byte(ownPrefix)) {
-		return in.renamer
+// forMetric returns what to add to a series called name. A target may have series that are called like ours, for it is
+// a merger itself or pretends to be one. Theirs keep the name and say with one more label whom they are about.
+func (in *injection) forMetric(name []byte, labs []lab) *injection {
+	if !bytes.HasPrefix(name, []byte(ownPrefix)) {
+		return in
 	}
-	return in
+	about := slices.ContainsFunc(labs, func(l lab) bool { return string(l.name) == LabelName && len(l.value) > 0 })
+	if isOwn(name) && !about {
+		return in.claimer
+	}
+	return in.renamer
 }
 
 // clash reports whether one of labs has a name that is added.

@@ -276,7 +276,7 @@ func (s *scanner) appendLine(w, value, tail []byte) []byte {
 	} else {
 		w = append(appendQuoted(append(w, '{'), s.metric), ',')
 	}
-	at, inj := len(w), s.inj.forMetric(s.metric)
+	at, inj := len(w), s.inj.forMetric(s.metric, s.labs)
 	w = inj.appendTo(w, s.labs)
 	for i := range s.labs {
 		l := &s.labs[i]

@@ -3,6 +3,7 @@ package prommerge_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -237,19 +238,44 @@ func TestConflictsAreCounted(t *testing.T) {
 	}
 }
 
-func TestSeriesOfAnotherMergerDoNotCollide(t *testing.T) {
+func TestSeriesCalledLikeOursDoNotCollide(t *testing.T) {
 	inner, _, _ := gather(t, prommerge.New(quiet(prommerge.Options{})), acceptText, opened("x", textType, []byte("m 1\n")))
-	for _, honor := range []prommerge.HonorLabels{prommerge.HonorRename, prommerge.HonorKeep} {
-		page, _, _ := gather(t, prommerge.New(quiet(prommerge.Options{HonorLabels: honor})), acceptText, opened("x", textType, []byte(inner)))
-		p, err := checkPage(page, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if n := len(slices.Compact(p.samples)); n != len(p.samples) {
-			t.Errorf("honor %d: series twice in\n%s", honor, page)
-		}
-		if !slices.Contains(p.samples, "prommerge_target_up{exported_process_name=x,process_name=x} 1  ") {
-			t.Errorf("honor %d: no series of the inner merger in\n%s", honor, page)
+	const reasons = "# TYPE prommerge_target_errors_total counter\nprommerge_target_errors_total{reason=\"syntax\"} 3\n"
+	for _, tt := range []struct{ name, page, want string }{
+		{"of another merger", inner, "prommerge_target_up{exported_process_name=x,process_name=x} 1"},
+		{"that do not say which target they are about", "prommerge_target_up 0\n" + reasons, "prommerge_target_up{exported_process_name=x,process_name=x} 0"},
+		{"that say it with an empty label", "prommerge_target_up{process_name=\"\"} 0\n" + reasons, "prommerge_target_up{exported_process_name=x,process_name=x} 0"},
+		{"with the label that would tell them apart", "prommerge_target_up{exported_process_name=\"y\"} 0\n" + reasons,
+			"prommerge_target_up{exported_exported_process_name=y,exported_process_name=x,process_name=x} 0"},
+	} {
+		for _, honor := range []prommerge.HonorLabels{prommerge.HonorRename, prommerge.HonorKeep, prommerge.HonorOverride} {
+			for _, ct := range []string{textType, protoType} {
+				t.Run(fmt.Sprint(tt.name, ", honor ", honor, ", ", ct), func(t *testing.T) {
+					in := []byte(tt.page)
+					if ct == protoType {
+						in = asProto(in)
+					}
+					m := prommerge.New(quiet(prommerge.Options{HonorLabels: honor}))
+					for range 3 { // it learns what pages look like
+						page, _, rs := gather(t, m, acceptText, opened("x", ct, in), opened("bad", textType, []byte("{")))
+						p, err := checkPage(page, false)
+						if err != nil || !rs[0].Up {
+							t.Fatalf("%v, %v in\n%s", err, rs[0].Err, page)
+						}
+						seen := map[string]bool{}
+						for _, s := range p.samples {
+							series := s[:strings.Index(s, "} ")+1]
+							if seen[series] && series != "" {
+								t.Errorf("%s twice in\n%s", series, page)
+							}
+							seen[series] = true
+						}
+						if !strings.Contains(strings.Join(p.samples, "\n"), tt.want) {
+							t.Errorf("no %s in\n%s", tt.want, page)
+						}
+					}
+				})
+			}
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package prommerge
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
 	"strconv"
@@ -9,6 +10,9 @@ import (
 
 // ownPrefix begins the names of all series that are the merger's own.
 const ownPrefix = "prommerge_"
+
+// isOwn reports whether name begins like those of the series that tell about a target.
+func isOwn(name []byte) bool { return bytes.HasPrefix(name, []byte(ownPrefix+"target_")) }
 
 // ownWriter writes the merger's own families into a part, in any format.
 type ownWriter struct {

@@ -141,6 +141,7 @@ type protoScanner struct {
 	labs  []lab
 	last  []lab // of the metric before, of the same family: mostly the same names
 	same  bool  // all names so far are those of last, which were good
+	own   bool  // the family in hand is called like one of the merger's
 	names []byte
 	rest  []byte // of a Metric: all but its labels
 }
@@ -217,7 +218,7 @@ func (s *protoScanner) message(msg []byte) error {
 	s.ix.mu.RLock()
 	defer s.ix.mu.RUnlock()
 	s.family(h.name)
-	s.typ = h.typ
+	s.typ, s.own = h.typ, isOwn(h.name)
 	s.metadata(&h)
 	for len(msg) > 0 {
 		f, rest, err := nextField(msg)
@@ -331,7 +332,7 @@ func (s *protoScanner) metric(m []byte, t typ) error {
 	if len(m) >= maxRecord {
 		return errors.New("a metric that is too long")
 	}
-	if canonical && !s.inj.clash(s.labs) {
+	if canonical && !s.own && !s.inj.clash(s.labs) {
 		return s.splice(m)
 	}
 	return s.rewrite(m)
@@ -349,7 +350,7 @@ func (s *protoScanner) splice(m []byte) error {
 // rewrite writes the labels of m anew, each with the name that it goes out with.
 func (s *protoScanner) rewrite(m []byte) error {
 	s.rest = s.rest[:0]
-	inj := s.inj.forMetric([]byte(s.name))
+	inj := s.inj.forMetric([]byte(s.name), s.labs)
 	for i := range inj.labels {
 		if l := &inj.labels[i]; inj.honor != HonorKeep || !inj.givesWay(l, s.labs) {
 			s.rest = append(s.rest, l.proto...)
@@ -372,66 +373,5 @@ func (s *protoScanner) rewrite(m []byte) error {
 	}
 	o := s.room(fieldLen(len(s.rest)))
 	s.out = appendField(o, fieldMetric, s.rest)
-	return nil
-}
-
-// label reads one LabelPair.
-func (s *protoScanner) label(b []byte, canonical *bool) error {
-	l, err := readPair(b)
-	if err != nil {
-		return err
-	}
-	if i := len(s.labs); i < len(s.last) && string(s.last[i].name) == string(l.name) && utf8.Valid(l.value) {
-		s.labs = append(s.labs, l)
-		return nil
-	}
-	s.same = false
-	if !goodName(l.name) || !utf8.Valid(l.value) || string(l.name) == "__name__" {
-		return errors.New("a bad label")
-	}
-	if s.esc != allowUTF8 && !plainLabel(l.name) {
-		at := len(s.names)
-		s.names = s.esc.appendName(s.names, l.name, isLabel)
-		l.name = s.names[at:]
-		*canonical = false
-	}
-	s.labs = append(s.labs, l)
-	return nil
-}
-
-// readPair takes a LabelPair apart.
-func readPair(b []byte) (l lab, err error) {
-	if len(b) > 3 && b[0] == 1<<3|wireBytes && b[1] < 0x80 { // name, value, nothing else: as everybody writes it
-		if v := 2 + int(b[1]); v+1 < len(b) && b[v] == 2<<3|wireBytes && b[v+1] < 0x80 && v+2+int(b[v+1]) == len(b) {
-			return lab{name: b[2:v], value: b[v+2:]}, nil
-		}
-	}
-	for len(b) > 0 {
-		f, rest, err := nextField(b)
-		if err != nil || !labelSpec.allows(f) {
-			return l, errProto
-		}
-		switch f.num {
-		case 1:
-			l.name = f.val
-		case 2:
-			l.value = f.val
-		}
-		b = rest
-	}
-	return l, nil
-}
-
-func (s *protoScanner) unique() error {
-	if s.same {
-		return nil // last was
-	}
-	for i := range s.labs {
-		for k := range i {
-			if string(s.labs[k].name) == string(s.labs[i].name) {
-				return errors.New("a label twice")
-			}
-		}
-	}
 	return nil
 }

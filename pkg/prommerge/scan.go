@@ -191,7 +191,7 @@ func (s *scanner) sample(b []byte, start, nl, j int, braces bool) (int, error) {
 	}
 	s.place()
 	s.p.samples++
-	if s.canonical && !s.inBraces && start == 0 && b[rest] == ' ' && !s.inj.clash(s.labs) && (len(s.labs) > 0 || !braces) {
+	if s.canonical && !s.inBraces && start == 0 && b[rest] == ' ' && !s.inj.clash(s.labs) && (len(s.labs) > 0 || !braces) && !isOwn(s.metric) {
 		s.splice(b[:j], nl, braces)
 		return j, nil
 	}
