@@ -3,6 +3,7 @@ package wrapper
 import (
 	"context"
 	"log/slog"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"time"
@@ -14,10 +15,18 @@ import (
 // made grow. A garbage collection halves those that are mostly unused.
 const stackHalvings = 4
 
+// steadyGC is the share by which the heap may grow between collections once
+// everything runs.
+const steadyGC = 40
+
+// firstLook is when the sampler has looked at all processes for the first time,
+// which takes more memory than later looks.
+const firstLook = 12 * time.Second
+
 // tidyLatest is when memory is given back at the latest.
 const tidyLatest = time.Minute
 
-// tidy gives back, once, what start-up took: the config's syntax tree, the
+// tidy gives back what start-up took: the config's syntax tree, the
 // stacks that grew while processes were started, and most of the program. An idle program would keep
 // that, for it has no reason to collect garbage.
 func tidy(ctx context.Context, board *status.Board, log *slog.Logger) {
@@ -37,6 +46,16 @@ func tidy(ctx context.Context, board *status.Board, log *slog.Logger) {
 		}
 		break
 	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(steadyGC) // what runs from here on makes little garbage, and keeps little
+	}
+	giveBack(log)
+	if sleep(ctx, firstLook) == nil {
+		giveBack(log)
+	}
+}
+
+func giveBack(log *slog.Logger) {
 	for range stackHalvings {
 		runtime.GC()
 	}
