@@ -67,6 +67,7 @@ test-race: ## unit tests under the race detector
 test-e2e: ## end-to-end tests: drive the built binaries
 	@echo '# end-to-end tests'
 	@go -C tools/e2e test -timeout 15m $(TESTFLAGS) ./...
+	@go -C tools/e2e/textparse test $(TESTFLAGS) ./...
 
 .PHONY: bench
 bench: ## benchmarks, and comparisons with what Debian ships; BENCH=log for one part

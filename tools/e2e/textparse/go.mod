@@ -3,6 +3,7 @@ module github.com/process-wrapper/process-wrapper/tools/e2e/textparse
 go 1.26.7
 
 require (
+	github.com/process-wrapper/process-wrapper v0.0.0
 	github.com/prometheus/client_model v0.6.3
 	github.com/prometheus/common v0.72.1
 	github.com/prometheus/prometheus v0.316.0
@@ -16,3 +17,5 @@ require (
 	golang.org/x/text v0.43.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 )
+
+replace github.com/process-wrapper/process-wrapper => ../../..

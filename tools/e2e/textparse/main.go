@@ -133,13 +133,14 @@ func entry(b *bytes.Buffer, p textparse.Parser, e textparse.Entry, add pairs) {
 	}
 }
 
+// sample writes a sample and its exemplars.
 func sample(b *bytes.Buffer, p textparse.Parser, add pairs, ts *int64, value string) {
 	var ls labels.Labels
 	p.Labels(&ls)
 	ls = add.to(ls)
 	fmt.Fprintf(b, "SAMPLE %s %s %s\n", ls, value, stamp(ts))
-	if began := p.StartTimestamp(); began != 0 {
-		fmt.Fprintf(b, "START %s %d\n", ls, began)
+	if pp, ok := p.(*textparse.ProtobufParser); ok { // in OpenMetrics it is a sample of its own
+		fmt.Fprintf(b, "START %s %d\n", ls, pp.StartTimestamp())
 	}
 	for {
 		var ex exemplar.Exemplar
