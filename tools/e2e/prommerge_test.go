@@ -72,8 +72,10 @@ func startEtcd(t *testing.T) *server {
 // startPrometheus starts a Prometheus with a config.
 func startPrometheus(t *testing.T, config string) *server {
 	t.Helper()
-	return startServer(t, `(?s)msg="Listening on" address=(\S+).*Server is ready`, "prometheus",
+	s := startServer(t, `msg="Listening on" address=(\S+)`, "prometheus",
 		"--config.file="+write(t, "prometheus.yml", config), "--storage.tsdb.path=data", "--web.listen-address=127.0.0.1:0")
+	s.output.waitFor(t, regexp.MustCompile("Server is ready")) // which may have come first
+	return s
 }
 
 // mergeTarget is a target as it stands in the config of the exporter.
