@@ -52,11 +52,15 @@ func (c *Child) Signal(sig syscall.Signal) error {
 	if c.r.children[c.pid] != c {
 		return os.ErrProcessDone
 	}
-	to := c.pid // not yet collected, so neither it nor its group can be another's
+	// It is not yet collected, so neither its number nor its group's can be another's.
+	var err error
 	if c.group {
-		to = -c.pid
+		err = syscall.Kill(-c.pid, sig)
 	}
-	if err := syscall.Kill(to, sig); err != nil {
+	if now, e := syscall.Getpgid(c.pid); !c.group || e == nil && now != c.pid { // it may have left its group
+		err = syscall.Kill(c.pid, sig)
+	}
+	if err != nil {
 		return fmt.Errorf("send %v to process %d: %w", sig, c.pid, err)
 	}
 	c.killed = c.killed || sig == syscall.SIGKILL

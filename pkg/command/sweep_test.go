@@ -79,6 +79,7 @@ func TestOldOrphansMakeNoPass(t *testing.T) {
 	r := running(t)
 	daemon := start(t, r, sh("(sleep 1000 &); sleep 1000"))
 	eventually(t, "an orphan", func() bool { return r.lookAtChildren().newest > 0 })
+	eventually(t, "the whole group", func() bool { return len(groupOf(daemon.PID())) == 3 })
 	c := start(t, r, sh("exit 0"))
 	waitFor(t, c)
 	r.passes.turn.Lock()
