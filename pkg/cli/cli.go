@@ -120,12 +120,6 @@ type (
 // IgnoreDefault keeps kong from choosing the default command, so that the help is the program's.
 func (helpFlag) IgnoreDefault() {}
 
-// BeforeReset is kong's hook for a flag that was given; it comes before any check of values.
-func (helpFlag) BeforeReset() error { return errHelp }
-
-// BeforeReset is kong's hook, as above.
-func (versionFlag) BeforeReset() error { return errVersion }
-
 // parse fills p.Flags, p.Env and call. It returns errDone when -h or -version was all there was.
 func (p Program) parse(call *Call, args []string) error {
 	flags := p.Flags
@@ -143,12 +137,12 @@ func (p Program) parse(call *Call, args []string) error {
 	if err != nil {
 		return p.usage(err)
 	}
-	parsed, err := parser.Parse(args)
+	parsed, err := trace(parser, args)
 	switch {
 	case errors.Is(err, errVersion):
 		return p.done(fmt.Fprintln(call.Stdout, p.Name, ReadBuild()))
 	case errors.Is(err, errHelp):
-		return p.done(io.WriteString(call.Stdout, p.help(selected(parser, err))))
+		return p.done(io.WriteString(call.Stdout, p.help(selected(parsed))))
 	case err != nil:
 		return p.usage(err)
 	}
@@ -175,14 +169,11 @@ func (Program) done(_ int, err error) error {
 }
 
 // selected is the command whose help was asked for.
-func selected(parser *kong.Kong, err error) *kong.Node {
-	var parse *kong.ParseError
-	if errors.As(err, &parse) && parse.Context != nil {
-		if node := parse.Context.Selected(); node != nil && !node.Hidden {
-			return node
-		}
+func selected(parsed *kong.Context) *kong.Node {
+	if node := parsed.Selected(); node != nil && !node.Hidden {
+		return node
 	}
-	return parser.Model.Node
+	return parsed.Model.Node
 }
 
 func commandPath(node *kong.Node) string {
