@@ -38,6 +38,33 @@ func Env(lookup func(name string) (string, bool), name, value string) Probe {
 	})
 }
 
+// HeartBeat passes when a sign of life came within period. last says when the
+// last one came, and whether there was one.
+func HeartBeat(last func() (time.Time, bool), period time.Duration) Probe {
+	return Func(func(context.Context) error {
+		at, ever := last()
+		age := time.Since(at)
+		switch {
+		case !ever:
+			return &failure{text: "no heartbeat yet"}
+		case age > period:
+			return &failure{text: fmt.Sprintf("the last heartbeat came %v ago, wants one within %v", age.Round(100*time.Millisecond), period)}
+		}
+		return nil
+	})
+}
+
+// FloatingPID passes when there were at most threshold starts within period:
+// when the pid does not float. starts counts those since a time.
+func FloatingPID(starts func(since time.Time) int, period time.Duration, threshold int) Probe {
+	return Func(func(context.Context) error {
+		if n := starts(time.Now().Add(-period)); n > threshold {
+			return &failure{text: fmt.Sprintf("started %d times within %v, at most %d are good", n, period, threshold)}
+		}
+		return nil
+	})
+}
+
 // A Runner runs a command to its end, or until ctx ends it, and returns its
 // exit code (128+n for signal n) and what it wrote, of which the last few
 // hundred bytes are enough. Its error says that the command could not be run.

@@ -123,3 +123,42 @@ func TestExecEnds(t *testing.T) {
 		want(t, Exec("check.sh", ok).Check(ctx), "passed")
 	})
 }
+
+func TestHeartBeat(t *testing.T) {
+	for name, c := range map[string]struct {
+		age   time.Duration
+		ever  bool
+		want  string
+		parts []string
+	}{
+		"a young one passes": {time.Second, true, "passed", nil},
+		"an old one fails":   {time.Minute, true, "failed", []string{"the last heartbeat came 1m0s ago, wants one within 5s"}},
+		"none fails":         {0, false, "failed", []string{"no heartbeat yet"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			last := func() (time.Time, bool) { return time.Now().Add(-c.age), c.ever }
+			want(t, HeartBeat(last, 5*time.Second).Check(t.Context()), c.want, c.parts...)
+		})
+	}
+}
+
+func TestFloatingPID(t *testing.T) {
+	for name, c := range map[string]struct {
+		starts int
+		want   string
+		parts  []string
+	}{
+		"as many as may be pass": {2, "passed", nil},
+		"one more fails":         {3, "failed", []string{"started 3 times within 10s, at most 2 are good"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := FloatingPID(func(since time.Time) int {
+				if ago := time.Since(since); ago < 10*time.Second || ago > time.Minute {
+					t.Errorf("asked for the last %v", ago)
+				}
+				return c.starts
+			}, 10*time.Second, 2)
+			want(t, p.Check(t.Context()), c.want, c.parts...)
+		})
+	}
+}

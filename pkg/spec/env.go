@@ -136,6 +136,12 @@ func AddEnv(env []string, vars []EnvVar) []string {
 	return e.list()
 }
 
+// Expand replaces $(NAME) in text by what lookup knows, and leaves all else as
+// it is.
+func Expand(text string, lookup func(name string) (string, bool)) string {
+	return expandText(text, ExpandKnown, lookup)
+}
+
 // Argv returns the command with $(NAME) expanded from env.
 func (x *Exec) Argv(env []string) []string {
 	if x.Expand == ExpandNone || !slices.ContainsFunc(x.Command, func(arg string) bool { return strings.Contains(arg, "$") }) {

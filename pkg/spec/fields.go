@@ -110,7 +110,7 @@ var postStartKeys = object{
 	name: "postStart", doc: "A hook. When it fails the process is restarted.",
 	fields: []field{
 		{key: "command", doc: "Command to run.", kind: ownCommand, in: &rawExecKeys},
-		{key: "sql", doc: "Queries to run, with MYSQL_DSN or POSTGRES_DSN.", kind: block, in: &hookSQLKeys, to: "SQL", later: true},
+		{key: "sql", doc: "Queries to run, with MYSQL_DSN or POSTGRES_DSN.", kind: block, in: &hookSQLKeys, to: "SQL"},
 		{key: "envs", doc: "Variables for the hook, added to the process's.", kind: envMap},
 		{key: "deadline", doc: "The hook has failed after that.", kind: duration, low: milli, def: "30s"},
 	},
@@ -119,7 +119,10 @@ var postStartKeys = object{
 
 var hookSQLKeys = object{
 	name: "postStart.sql", doc: "Queries to run.",
-	fields: []field{{key: "queries", doc: "Queries, in order.", kind: list, of: filled, what: "query", some: true, needed: true}},
+	fields: []field{
+		{key: "queries", doc: "Queries, in order.", kind: list, of: filled, what: "query", some: true, needed: true},
+		driverKey, dsnKey,
+	},
 }
 
 func checkPostStart(d *decoder, a *at, v any) {

@@ -24,7 +24,7 @@ var probeKeys = object{fields: []field{
 	{key: "exec", doc: "A command that must exit 0.", kind: probeExec, in: &execKeys, kube: true},
 	{key: "httpGet", doc: "A GET that must answer 200 to 399.", kind: block, in: &httpGetKeys, to: "HTTPGet", kube: true},
 	{key: "tcpSocket", doc: "A port that must accept.", kind: block, in: &tcpSocketKeys, to: "TCPSocket", kube: true},
-	{key: "grpc", doc: "A port that must serve grpc.health.v1.", kind: block, in: &grpcKeys, to: "GRPC", kube: true, later: true},
+	{key: "grpc", doc: "A port that must serve grpc.health.v1.", kind: block, in: &grpcKeys, to: "GRPC", kube: true},
 	{key: "initialDelaySeconds", doc: "Pause between the start and the first probe.", kind: seconds, to: "InitialDelay", kube: true, def: "0"},
 	{key: "periodSeconds", doc: "Pause between two probes.", kind: seconds, low: second, to: "Period", zero: true, kube: true, def: "10"},
 	{key: "timeoutSeconds", doc: "Of each probe.", kind: seconds, low: second, to: "Timeout", zero: true, kube: true, def: "1"},

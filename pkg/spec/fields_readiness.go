@@ -24,10 +24,10 @@ var checkKeys = object{
 		{key: "file", doc: "A file that must exist.", kind: block, in: &fileCheckKeys},
 		{key: "env", doc: "A variable that must have a value.", kind: block, in: &envCheckKeys},
 		{key: "exec", doc: "A command that must exit 0.", kind: ownExec, in: &rawCheckKeys},
-		{key: "sql", doc: "Queries that must succeed.", kind: block, in: &sqlCheckKeys, to: "SQL", later: true},
-		{key: "floatingPid", doc: "At most threshold starts within period.", kind: block, in: &floatingKeys, to: "FloatingPID", later: true},
-		{key: "heartBeat", doc: "A beat must come within period.", kind: block, in: &heartBeatKeys, later: true},
-		{key: "amqp", doc: "The broker must answer.", kind: block, in: &amqpKeys, to: "AMQP", later: true},
+		{key: "sql", doc: "Queries that must succeed.", kind: block, in: &sqlCheckKeys, to: "SQL"},
+		{key: "floatingPid", doc: "At most threshold starts within period.", kind: block, in: &floatingKeys, to: "FloatingPID"},
+		{key: "heartBeat", doc: "A beat must come within period.", kind: block, in: &heartBeatKeys},
+		{key: "amqp", doc: "The broker must answer.", kind: block, in: &amqpKeys, to: "AMQP"},
 		{key: "lock", doc: "Run only while holding the shared lock.", kind: block, in: &lockKeys, later: true},
 	},
 	hints: "httpget=http initialdelayseconds=delay interval=period periodseconds=period tcpsocket=tcp timeoutseconds=timeout",
@@ -61,8 +61,15 @@ var sqlCheckKeys = object{
 	fields: []field{
 		{key: "queries", doc: "Queries that must succeed.", kind: list, of: filled, what: "query", some: true, needed: true},
 		{key: "contains", doc: "Strings that the rows of each query must hold.", kind: list, of: text},
+		driverKey, dsnKey,
 	},
 }
+
+// The keys that say which database is asked.
+var (
+	driverKey = field{key: "driver", doc: "mysql (MariaDB too) or postgres; by default what dsn looks like, else the one whose variable is set.", kind: oneOf, names: []string{DriverMySQL, DriverPostgres}}
+	dsnKey    = field{key: "dsn", doc: "Data source name in the driver's form; `$(NAME)` of a known variable is expanded. MYSQL_DSN or POSTGRES_DSN by default.", kind: text, to: "DSN"}
+)
 
 var floatingKeys = object{
 	name: "floatingPid", doc: "Bound of starts.",

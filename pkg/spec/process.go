@@ -143,8 +143,11 @@ type PostStart struct {
 	Deadline time.Duration
 }
 
-// SQLHook are queries that a hook runs.
-type SQLHook struct{ Queries []string }
+// SQLHook are queries that a hook runs, on the database of a [SQLCheck].
+type SQLHook struct {
+	Queries     []string
+	Driver, DSN string
+}
 
 // Lifecycle are the hooks of Kubernetes: PostStart right after the start,
 // PreStop before the stop signal.

@@ -43,9 +43,17 @@ type FileCheck struct {
 // EnvCheck is good while a variable of the process's environment has a value.
 type EnvCheck struct{ Name, Value string }
 
+// The drivers of databases.
+const (
+	DriverMySQL    = "mysql" // MariaDB too
+	DriverPostgres = "postgres"
+)
+
 // SQLCheck is good when each query's rows hold every string of Contains.
 type SQLCheck struct {
 	Queries, Contains []string
+	Driver            string // "": as DSN looks
+	DSN               string // not expanded; "": the driver's variable
 	Timeout           time.Duration
 }
 

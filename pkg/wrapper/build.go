@@ -3,6 +3,7 @@ package wrapper
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"math"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/process-wrapper/process-wrapper/pkg/api"
 	"github.com/process-wrapper/process-wrapper/pkg/cli"
 	"github.com/process-wrapper/process-wrapper/pkg/command"
 	"github.com/process-wrapper/process-wrapper/pkg/output"
@@ -40,14 +42,15 @@ type builder struct {
 	memory   func(limit int64) func(ctx context.Context, pid int) error
 	ended    func(name string, pid int, cpu time.Duration)
 	oom      *telemetry.OOM
+	beats    *api.Heartbeats
 	log      *slog.Logger
 }
 
-// process builds one process.
-func (b *builder) process(p *spec.Process) (process.Config, error) {
+// process builds one process, and what is to be called when it has ended for good.
+func (b *builder) process(p *spec.Process) (c process.Config, over func(), err error) {
 	s, err := b.starter(p)
 	if err != nil {
-		return process.Config{}, err
+		return process.Config{}, nil, err
 	}
 	cfg := process.Config{
 		Name:            p.Name,
@@ -79,12 +82,12 @@ func (b *builder) process(p *spec.Process) (process.Config, error) {
 	k.probe("livenessProbe", p.LivenessProbe, process.Check{})
 	k.probe("readinessProbe", p.ReadinessProbe, process.Check{Gate: true})
 	cfg.Checks = k.all
-	if p.PostStart != nil && p.PostStart.Command != nil {
+	if p.PostStart != nil {
 		cfg.OnReady = k.postStart(p.PostStart)
 	}
 	cfg.PostStart = k.handler(p.Lifecycle.PostStart)
 	cfg.PreStop = k.handler(p.Lifecycle.PreStop)
-	return cfg, errors.Join(k.errs...)
+	return cfg, k.over, errors.Join(k.errs...)
 }
 
 func (b *builder) starter(p *spec.Process) (*starter, error) {
@@ -95,7 +98,7 @@ func (b *builder) starter(p *spec.Process) (*starter, error) {
 			return nil, err
 		}
 	}
-	s := &starter{p: p, reaper: b.reaper, environ: b.environ, attr: attr(p), ended: b.ended, oom: b.oom}
+	s := &starter{p: p, reaper: b.reaper, environ: b.environ, attr: attr(p), ended: b.ended, oom: b.oom, beats: b.beats}
 	for i, pump := range []*output.Pump{b.out, b.err} {
 		name := []string{"stdout", "stderr"}[i]
 		s.streams[i] = stream{pump, output.StreamConfig{
@@ -167,9 +170,17 @@ func condition(c spec.Condition) process.Condition {
 
 // checks builds the checks and hooks of one process.
 type checks struct {
-	s    *starter
-	all  []process.Check
-	errs []error
+	s       *starter
+	all     []process.Check
+	closers []io.Closer // connections that checks keep
+	errs    []error
+}
+
+// over ends what checks keep.
+func (k *checks) over() {
+	for _, c := range k.closers {
+		_ = c.Close() // a connection that is not needed any more
+	}
 }
 
 // readiness adds the checks of a readiness block: each un-readies the process
@@ -197,6 +208,18 @@ func (k *checks) readiness(r *spec.Readiness) {
 	if c := r.Exec; c != nil {
 		add("exec", k.exec(c), c.Timeout)
 	}
+	if c := r.SQL; c != nil {
+		add("sql", k.sql(c), c.Timeout)
+	}
+	if c := r.AMQP; c != nil {
+		add("amqp", k.amqp(c), c.Timeout)
+	}
+	if c := r.HeartBeat; c != nil {
+		add("heartBeat", k.heartBeat(c), 0)
+	}
+	if c := r.FloatingPID; c != nil {
+		add("floatingPid", k.floatingPID(c), 0)
+	}
 }
 
 // probe adds a probe of Kubernetes, of which c says what it means.
@@ -204,7 +227,12 @@ func (k *checks) probe(name string, p *spec.Probe, c process.Check) {
 	if p == nil {
 		return
 	}
-	c.Name, c.Probe = name, k.action(p.Exec, p.HTTPGet, p.TCPSocket)
+	c.Name = name
+	if g := p.GRPC; g != nil {
+		c.Probe = k.grpc(g)
+	} else {
+		c.Probe = k.action(p.Exec, p.HTTPGet, p.TCPSocket)
+	}
 	c.Delay, c.Period, c.Timeout = p.InitialDelay, p.Period, p.Timeout
 	c.ReadyAfter, c.UnreadyAfter = p.SuccessThreshold, p.FailureThreshold
 	if !c.Gate {
@@ -251,14 +279,27 @@ func (k *checks) path(path string) string {
 	return filepath.Join(k.s.p.Sys.Chroot, path)
 }
 
-// postStart is the hook that runs once all checks are good.
+// postStart is the hook that runs once all checks are good: its command, then its
+// queries.
 func (k *checks) postStart(h *spec.PostStart) process.Hook {
 	k.s.keepEnv = true
-	p := probe.Exec(h.Command.Command[0], func(ctx context.Context) (int, []byte, error) { return k.s.run(ctx, h.Command, h.Envs) })
+	var steps []process.Hook
+	if h.Command != nil {
+		p := probe.Exec(h.Command.Command[0], func(ctx context.Context) (int, []byte, error) { return k.s.run(ctx, h.Command, h.Envs) })
+		steps = append(steps, p.Check)
+	}
+	if h.SQL != nil {
+		steps = append(steps, k.queries(h.SQL, h.Envs))
+	}
 	return func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeoutCause(ctx, h.Deadline, errDeadline)
 		defer cancel()
-		return p.Check(ctx)
+		for _, step := range steps {
+			if err := step(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 }
 

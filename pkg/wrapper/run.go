@@ -44,6 +44,7 @@ type pod struct {
 	sampler *telemetry.Sampler
 	server  *api.Server
 	ready   *api.ReadinessFile
+	beats   *api.Heartbeats
 	profile *profiler
 	counts  counts // of the processes' streams
 	merger  *prommerge.Merger
@@ -129,7 +130,7 @@ func load(f *flags, env *environment) (*spec.Config, error) {
 
 // newPod makes all parts; none of them runs yet.
 func newPod(call *cli.Call, f *flags, env *environment) (*pod, error) {
-	p := &pod{flags: f, units: supervisor.New(), reaper: command.NewReaper()}
+	p := &pod{flags: f, units: supervisor.New(), reaper: command.NewReaper(), beats: new(api.Heartbeats)}
 	var err error
 	if p.err, err = output.NewPump(os.Stderr, output.PumpOptions{}); err != nil {
 		return nil, fmt.Errorf("open stderr: %w", err)
@@ -154,7 +155,7 @@ func newPod(call *cli.Call, f *flags, env *environment) (*pod, error) {
 	p.server = api.NewServer(api.Handler(p.board, api.Config{
 		Metrics:    metricsHandler(reg, p.log),
 		Prommerge:  p.merger.Handler(p.targets),
-		Heartbeats: &api.Heartbeats{},
+		Heartbeats: p.beats,
 		Usage:      p.usage,
 	}), p.log)
 	build := cli.ReadBuild()
@@ -181,13 +182,13 @@ func (p *pod) build(cfg *spec.Config, format output.Format) ([]supervisor.Unit, 
 		environ: os.Environ(), format: format, deadline: p.flags.GracefulShutdownDeadline,
 		out: p.out, err: p.err, reaper: p.reaper, pod: p.units,
 		counters: p.counts.add, memory: p.sampler.Watch,
-		ended: p.sampler.Ended, oom: telemetry.NewOOM(), log: p.log,
+		ended: p.sampler.Ended, oom: telemetry.NewOOM(), beats: p.beats, log: p.log,
 	}
 	skip := skipped(p.flags.SkipCommands, cfg, p.log)
 	states := make([]status.State, 0, len(cfg.Processes))
 	units := make([]supervisor.Unit, 0, len(cfg.Processes))
 	for _, s := range cfg.Processes {
-		c, err := b.process(s)
+		c, over, err := b.process(s)
 		if err != nil {
 			return nil, cli.Usagef("%s: process %s: %w", s.Source, s.Name, err)
 		}
@@ -200,7 +201,7 @@ func (p *pod) build(cfg *spec.Config, format output.Format) ([]supervisor.Unit, 
 		}
 		states = append(states, st)
 		p.pages = appendPage(p.pages, s)
-		unit := supervisor.Unit{Name: s.Name, Run: proc.Run, Essential: s.Essential}
+		unit := supervisor.Unit{Name: s.Name, Run: finally(proc.Run, over), Essential: s.Essential}
 		for _, d := range c.DependsOn {
 			unit.Needs = append(unit.Needs, d.Names)
 		}
@@ -208,6 +209,14 @@ func (p *pod) build(cfg *spec.Config, format output.Format) ([]supervisor.Unit, 
 	}
 	p.board.Declare(states...)
 	return units, nil
+}
+
+// finally returns run with over after it.
+func finally(run func(context.Context) error, over func()) func(context.Context) error {
+	return func(ctx context.Context) error {
+		defer over()
+		return run(ctx)
+	}
 }
 
 // skipped says which processes are not to run, and warns of names that are

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/process-wrapper/process-wrapper/pkg/api"
 	"github.com/process-wrapper/process-wrapper/pkg/command"
 	"github.com/process-wrapper/process-wrapper/pkg/output"
 	"github.com/process-wrapper/process-wrapper/pkg/process"
@@ -35,6 +36,8 @@ type starter struct {
 	environ []string // the wrapper's
 	ended   func(name string, pid int, cpu time.Duration)
 	oom     *telemetry.OOM
+	beats   *api.Heartbeats
+	starts  *starts // nil: nobody asks
 
 	keepEnv bool                     // probes or hooks need it
 	env     atomic.Pointer[[]string] // of the present incarnation
@@ -64,11 +67,15 @@ func (s *starter) Start() (process.Child, error) {
 		}
 	}
 	cmd.Stdout, cmd.Stderr = c.streams[0].File(), c.streams[1].File()
+	s.beats.Forget(s.p.Name) // those that came are of the incarnation before
 	kills := s.oom.Kills()
 	c.exit = sync.OnceValue(func() error { return s.exit(c.Child, kills) })
 	if c.Child, err = s.reaper.Start(cmd); err != nil {
 		c.abandon()
 		return nil, &startError{err}
+	}
+	if s.starts != nil {
+		s.starts.note(time.Now())
 	}
 	for _, st := range c.streams {
 		if err := st.Attach(c.PID()); err != nil { // the pump has ended, as the pod does
@@ -107,17 +114,21 @@ func (s *starter) lookup(name string) (string, bool) {
 	return lookupEnv(s.environ, name)
 }
 
+// environment is that of the present incarnation, else the wrapper's.
+func (s *starter) environment() []string {
+	if env := s.env.Load(); env != nil {
+		return *env
+	}
+	return s.environ
+}
+
 // outputTail is how much of the output of a probe or hook is kept.
 const outputTail = 1024
 
 // run runs a command of a probe or hook to its end, as the process itself
 // would be run. Its environment is the process's with that of the command.
 func (s *starter) run(ctx context.Context, e *spec.Exec, more []spec.EnvVar) (int, []byte, error) {
-	base := s.environ
-	if env := s.env.Load(); env != nil {
-		base = *env
-	}
-	env := spec.AddEnv(spec.AddEnv(base, more), e.Envs)
+	env := spec.AddEnv(spec.AddEnv(s.environment(), more), e.Envs)
 	res, err := s.reaper.Output(ctx, s.command(e.Argv(env), env), outputTail)
 	return res.Status.Code(), res.Output, err
 }

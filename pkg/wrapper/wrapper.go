@@ -65,6 +65,11 @@ func (e *environment) list() []cli.EnvVar {
 		{Name: "HOSTNAME", Help: "name of the pod where POD_NAME is not set"},
 		{Name: "HANDLE_PREEMPTION", Help: "leave service when the node is preempted: 1, true or enabled", Value: &e.handlePreemption},
 		{Name: "HANDLE_TERMINATION", Help: "end with the pod's main containers: 1, true or enabled", Value: &e.handleTermination},
+		{Name: envMySQL, Help: "database of sql checks and hooks, user:password@tcp(host:port)/database"},
+		{Name: envPostgres, Help: "database of sql checks and hooks, postgres://user:password@host:port/database"},
+		{Name: envAMQP, Default: defaultAMQP, Help: "broker of amqp checks; the first %v is the user, the second the password"},
+		{Name: envAMQPUser, Default: defaultAMQPUser, Help: "user of amqp checks"},
+		{Name: envAMQPPass, Default: defaultAMQPUser, Help: "password of amqp checks"},
 		{Name: "METRICS_SERVER_ADDRESS", Help: "UDP host:port that gets events", Value: &e.metricsServer},
 	}
 }

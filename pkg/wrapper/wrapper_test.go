@@ -125,7 +125,7 @@ func TestEveryGoodConfigCanBeBuilt(t *testing.T) {
 			if p.Readiness.SQL != nil || p.Readiness.AMQP != nil || usesGRPC(p.StartupProbe, p.LivenessProbe, p.ReadinessProbe) {
 				continue // refused before it comes here
 			}
-			if _, err := builderFor(t).process(p); err != nil {
+			if _, _, err := builderFor(t).process(p); err != nil {
 				t.Errorf("%s: %s: %v", file, p.Name, err)
 			}
 		}
@@ -322,7 +322,7 @@ func TestWhatTheConfigSaysIsWhatRuns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := builderFor(t).process(cfg.Processes[2])
+	c, _, err := builderFor(t).process(cfg.Processes[2])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -376,5 +376,54 @@ func TestWhatTheConfigSaysIsWhatRuns(t *testing.T) {
 	}
 	if d := c.Checks[6].StopTimeout; d == nil || *d != 2*time.Second {
 		t.Errorf("liveness: %v", d)
+	}
+}
+
+func TestTheDatabaseOfAProcess(t *testing.T) {
+	env := func(vars map[string]string) lookup {
+		return func(name string) (string, bool) { v, ok := vars[name]; return v, ok }
+	}
+	my, pg := map[string]string{"MYSQL_DSN": "m"}, map[string]string{"POSTGRES_DSN": "p"}
+	both := map[string]string{"MYSQL_DSN": "m", "POSTGRES_DSN": "p"}
+	for name, c := range map[string]struct {
+		driver, dsn string
+		env         map[string]string
+		want        string // driver dsn, or what the error says
+	}{
+		"the variable of mysql":            {"", "", my, "mysql m"},
+		"the variable of postgres":         {"", "", pg, "postgres p"},
+		"the driver chooses of two":        {"postgres", "", both, "postgres p"},
+		"two and no driver":                {"", "", both, "MYSQL_DSN and POSTGRES_DSN are both set: say in sql.driver which is meant"},
+		"none":                             {"", "", nil, "neither MYSQL_DSN nor POSTGRES_DSN is set, and sql has no dsn"},
+		"an empty one counts as none":      {"", "", map[string]string{"MYSQL_DSN": "", "POSTGRES_DSN": "p"}, "postgres p"},
+		"the other one is of no use":       {"mysql", "", pg, "MYSQL_DSN is not set, and sql has no dsn"},
+		"the config goes before variables": {"", "postgres://u:$(PASS)@h/", map[string]string{"PASS": "x", "MYSQL_DSN": "m"}, "postgres postgres://u:x@h/"},
+		"the driver of a dsn":              {"mysql", "postgres://h/", nil, "mysql postgres://h/"},
+		"an unknown variable stays":        {"", "$(NONE)@tcp(h)/", nil, "mysql $(NONE)@tcp(h)/"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			driver, dsn, err := database(c.driver, c.dsn, env(c.env))()
+			got := driver + " " + dsn
+			if err != nil {
+				got = err.Error()
+			}
+			if got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestStartsAreCountedAsFarAsAnybodyAsks(t *testing.T) {
+	s := starts{most: 3}
+	began := time.Now()
+	for i := range 10 {
+		s.note(began.Add(time.Duration(i) * time.Second))
+	}
+	if n := s.since(began); n != 3 {
+		t.Errorf("%d since the begin, want the 3 that are remembered", n)
+	}
+	if n := s.since(began.Add(8 * time.Second)); n != 1 {
+		t.Errorf("%d after the ninth, want 1", n)
 	}
 }

@@ -21,7 +21,6 @@ func TestBadConfigStartsNothing(t *testing.T) {
 		{"a cycle", good + "- {name: b, entrypoint: /bin/true, dependsOn: [b]}\n", `:4:48: b.dependsOn[0]: `},
 		{"a duplicate key", good + "- {name: b, name: b, entrypoint: /bin/true}\n", `:4:13: `},
 		{"no YAML", good + "- {name: b", `:4:`},
-		{"a key of a later version", good + "- {name: b, entrypoint: /bin/true, readiness: {sql: {queries: [select 1]}}}\n", "b.readiness.sql: is not supported yet"},
 		{"a lock", good + "- {name: b, entrypoint: /bin/true, readiness: {lock: {}}}\n", "b.readiness.lock: is not supported yet"},
 		{"no list", "good: {entrypoint: /bin/true}\n", `:1:1: `},
 	} {
