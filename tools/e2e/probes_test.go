@@ -23,7 +23,7 @@ func probed(name, check string, more ...string) string {
 }
 
 // faults stops a service in every way, and looks at the processes that depend on it.
-func faults(t *testing.T, s *service, w *wrapper, names ...string) {
+func faults(t *testing.T, s *backend, w *wrapper, names ...string) {
 	t.Helper()
 	up := func(what string) {
 		t.Helper()

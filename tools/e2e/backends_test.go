@@ -15,9 +15,9 @@ import (
 	"testing"
 )
 
-// service is a database or broker on a loopback port, that can be stopped in all ways and started
+// backend is a database or broker on a loopback port, that can be stopped in all ways and started
 // again with its data.
-type service struct {
+type backend struct {
 	t     *testing.T
 	name  string
 	port  int
@@ -32,7 +32,7 @@ type service struct {
 }
 
 // begin starts the service, and waits until it serves.
-func (s *service) begin() {
+func (s *backend) begin() {
 	s.t.Helper()
 	s.output = newTranscript()
 	s.cmd = exec.Command(s.argv[0], s.argv[1:]...)
@@ -46,7 +46,7 @@ func (s *service) begin() {
 }
 
 // signal sends a signal to all its processes, of which some may be in groups of their own.
-func (s *service) signal(sig syscall.Signal) {
+func (s *backend) signal(sig syscall.Signal) {
 	s.t.Helper()
 	all := append([]process{{pid: s.cmd.Process.Pid}}, descendants(s.t, s.cmd.Process.Pid)...)
 	for _, p := range all {
@@ -57,7 +57,7 @@ func (s *service) signal(sig syscall.Signal) {
 }
 
 // kill ends it at once, with all its processes.
-func (s *service) kill() {
+func (s *backend) kill() {
 	s.t.Helper()
 	s.signal(syscall.SIGSTOP) // so that none starts another meanwhile
 	s.signal(syscall.SIGKILL)
@@ -65,7 +65,7 @@ func (s *service) kill() {
 }
 
 // end ends it with the test.
-func (s *service) end() {
+func (s *backend) end() {
 	if s.cmd == nil || s.cmd.Process == nil {
 		return
 	}
@@ -78,16 +78,16 @@ func (s *service) end() {
 	}
 }
 
-func newService(t *testing.T, name, ready string) *service {
+func newBackend(t *testing.T, name, ready string) *backend {
 	t.Helper()
-	s := &service{t: t, name: name, ready: regexp.MustCompile(ready), dir: t.TempDir(), port: freePort(t)}
+	s := &backend{t: t, name: name, ready: regexp.MustCompile(ready), dir: t.TempDir(), port: freePort(t)}
 	t.Cleanup(s.end)
 	return s
 }
 
 // belongTo makes the service run as one of Debian's users, who cannot enter the directories of
 // tests by default.
-func (s *service) belongTo(name string) {
+func (s *backend) belongTo(name string) {
 	s.t.Helper()
 	needsRoot(s.t)
 	u, err := user.Lookup(name)
@@ -108,7 +108,7 @@ func (s *service) belongTo(name string) {
 }
 
 // run runs a command of the service's to its end.
-func (s *service) run(argv ...string) {
+func (s *backend) run(argv ...string) {
 	s.t.Helper()
 	cmd := exec.CommandContext(s.t.Context(), argv[0], argv[1:]...)
 	cmd.Dir, cmd.Env = s.dir, append(os.Environ(), s.env...)
@@ -119,7 +119,7 @@ func (s *service) run(argv ...string) {
 }
 
 // connections counts the connections to the service that a process holds.
-func (s *service) connections(pid int) int {
+func (s *backend) connections(pid int) int {
 	s.t.Helper()
 	n := 0
 	for _, file := range []string{"tcp", "tcp6"} {
@@ -174,10 +174,10 @@ const (
 )
 
 // startMariaDB starts a MariaDB with the database app.
-func startMariaDB(t *testing.T) *service {
+func startMariaDB(t *testing.T) *backend {
 	t.Helper()
 	needs(t, "mariadbd", "mariadb-install-db")
-	s := newService(t, "mariadbd", `ready for connections`)
+	s := newBackend(t, "mariadbd", `ready for connections`)
 	data := filepath.Join(s.dir, "data")
 	s.run("mariadb-install-db", "--no-defaults", "--datadir="+data, "--auth-root-authentication-method=normal", "--skip-test-db", "--user=root")
 	init := write(t, "init.sql", fmt.Sprintf(`CREATE DATABASE IF NOT EXISTS app;
@@ -195,19 +195,19 @@ REPLACE INTO app.states VALUES (1, 'up', NULL), (2, NULL, 'second'), (42, 'down'
 }
 
 // mysqlDSN is a data source name of go-sql-driver.
-func (s *service) mysqlDSN(password string) string {
+func (s *backend) mysqlDSN(password string) string {
 	return fmt.Sprintf("%s:%s@tcp(127.0.0.1:%d)/app", serviceUser, password, s.port)
 }
 
 // startPostgres starts a PostgreSQL with the database postgres.
-func startPostgres(t *testing.T) *service {
+func startPostgres(t *testing.T) *backend {
 	t.Helper()
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
 	if err != nil || len(found) == 0 {
 		skip(t, "needs postgresql")
 	}
 	programs := filepath.Dir(found[len(found)-1])
-	s := newService(t, "postgres", `database system is ready to accept connections`)
+	s := newBackend(t, "postgres", `database system is ready to accept connections`)
 	s.belongTo("postgres")
 	password := filepath.Join(s.dir, "password")
 	if err := os.WriteFile(password, []byte(servicePassword+"\n"), 0o644); err != nil {
@@ -224,16 +224,16 @@ func startPostgres(t *testing.T) *service {
 }
 
 // postgresDSN is a data source name of lib/pq.
-func (s *service) postgresDSN(password string) string {
+func (s *backend) postgresDSN(password string) string {
 	return fmt.Sprintf("host=127.0.0.1 port=%d user=%s password='%s' dbname=postgres sslmode=disable", s.port, serviceUser, password)
 }
 
 // startRabbitMQ starts a RabbitMQ with its default user guest, and an epmd of its own.
-func startRabbitMQ(t *testing.T) *service {
+func startRabbitMQ(t *testing.T) *backend {
 	t.Helper()
 	const program = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 	needs(t, program, "epmd")
-	s := newService(t, "rabbitmq", `Server startup complete`)
+	s := newBackend(t, "rabbitmq", `Server startup complete`)
 	s.belongTo("rabbitmq")
 	epmd, plugins := strconv.Itoa(freePort(t)), filepath.Join(s.dir, "plugins")
 	if err := os.WriteFile(plugins, []byte("[].\n"), 0o644); err != nil {
