@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/process-wrapper/process-wrapper/pkg/status"
@@ -39,6 +40,14 @@ func (c Condition) met(st status.State) (bool, error) {
 // not be. It looks at all again after it has waited for one: another may have
 // gone bad meanwhile.
 func (p *Process) await(ctx context.Context) error {
+	for {
+		if err := p.awaitAll(ctx); !errors.Is(err, errUpdated) {
+			return err
+		}
+	}
+}
+
+func (p *Process) awaitAll(ctx context.Context) error {
 	for waited := true; waited; {
 		waited = false
 		for _, d := range p.cfg.DependsOn {
@@ -54,6 +63,9 @@ func (p *Process) await(ctx context.Context) error {
 	return nil
 }
 
+// errUpdated says that there may be other dependencies now.
+var errUpdated = errors.New("the config was updated")
+
 // awaitOne returns when one dependency is met, and whether it had to wait.
 func (p *Process) awaitOne(ctx context.Context, name string, want Condition) (waited bool, err error) {
 	for {
@@ -66,6 +78,9 @@ func (p *Process) awaitOne(ctx context.Context, name string, want Condition) (wa
 		p.to(status.Waiting, fmt.Sprintf("for %s to be %s", name, want))
 		select {
 		case <-changed:
+		case <-p.updated:
+			p.refresh()
+			return waited, errUpdated
 		case <-p.cfg.Halt.Done():
 			return waited, context.Cause(p.cfg.Halt)
 		case <-ctx.Done():

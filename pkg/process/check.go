@@ -3,58 +3,89 @@ package process
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/process-wrapper/process-wrapper/pkg/probe"
 	"github.com/process-wrapper/process-wrapper/pkg/status"
 )
 
-// check runs the hook that follows the start, then the checks that hold others
-// back, then all others side by side, until the incarnation ends.
-func (l *incarnation) check() {
+// asking are the checks that run now. They end before the incarnation does when
+// others take their place.
+type asking struct {
+	ctx  context.Context
+	end  context.CancelFunc
+	wg   sync.WaitGroup
+	open bool // all gates were open when they began
+}
+
+// beginChecks starts to ask all checks. open says that the command is ready: it
+// has no start to survive, and its gates stay open until a check fails.
+func (l *incarnation) beginChecks(open bool) {
 	cfg := &l.p.cfg
-	if cfg.PostStart != nil {
-		if !l.hook("lifecycle.postStart", cfg.PostStart) {
+	l.gates = l.gates[:0]
+	for i := range cfg.Checks {
+		c := &cfg.Checks[i]
+		l.gates = append(l.gates, open || !c.Gate && !c.Startup)
+	}
+	if len(cfg.Checks) == 0 {
+		return
+	}
+	if l.verdicts == nil {
+		l.verdicts = make(chan gate)
+	}
+	l.asking = &asking{open: open}
+	l.asking.ctx, l.asking.end = context.WithCancel(l.ctx)
+	l.asking.wg.Go(l.check)
+}
+
+// endChecks returns when no check runs any more.
+func (l *incarnation) endChecks() {
+	if l.asking != nil {
+		l.asking.end()
+		l.asking.wg.Wait()
+		l.asking = nil
+	}
+}
+
+// check asks the checks that hold others back, then all others side by side.
+func (l *incarnation) check() {
+	a, all := l.asking, l.p.cfg.Checks
+	for i := range all {
+		if all[i].Startup && !a.open && !l.ask(a, i, &all[i]) {
 			return
 		}
-		l.say(gate{len(cfg.Checks), true})
 	}
-	for i := range cfg.Checks {
-		if cfg.Checks[i].Startup && !l.ask(i) {
-			return
-		}
-	}
-	for i := range cfg.Checks {
-		if !cfg.Checks[i].Startup {
-			l.wg.Go(func() { l.ask(i) })
+	for i := range all {
+		if !all[i].Startup {
+			a.wg.Go(func() { l.ask(a, i, &all[i]) })
 		}
 	}
 }
 
 // say hands a verdict to the goroutine that owns the process.
-func (l *incarnation) say(g gate) {
+func (l *incarnation) say(a *asking, g gate) {
 	select {
 	case l.verdicts <- g:
-	case <-l.ctx.Done():
+	case <-a.ctx.Done():
 	}
 }
 
 // minPeriod keeps a check without a period from being a busy loop.
 const minPeriod = time.Millisecond
 
-// ask repeats one check until the incarnation ends, or the check is over for
-// good, which it reports.
-func (l *incarnation) ask(i int) bool {
-	t := tally{Check: &l.p.cfg.Checks[i]}
-	t.open = !t.Gate && !t.Startup
+// ask repeats one check until the checks end, or this one is over for good, which
+// it reports.
+func (l *incarnation) ask(a *asking, i int, c *Check) bool {
+	t := tally{Check: c, open: a.open || !c.Gate && !c.Startup}
 	next := l.began.Add(t.Delay)
 	for {
-		if sleepUntil(l.ctx, next) != nil {
+		if sleepUntil(a.ctx, next) != nil {
 			return false
 		}
 		next = time.Now().Add(max(t.Period, minPeriod))
-		err := l.verdict(t.Check, t.failures)
-		if l.ctx.Err() != nil {
+		err := l.verdict(a.ctx, t.Check, t.failures)
+		if a.ctx.Err() != nil {
 			return false
 		}
 		was := t.open
@@ -63,7 +94,7 @@ func (l *incarnation) ask(i int) bool {
 			return false
 		}
 		if t.open != was {
-			l.say(gate{i, t.open})
+			l.say(a, gate{i, t.open})
 		}
 		if t.Startup && t.open {
 			return true
@@ -101,16 +132,16 @@ func (t *tally) count(err error) bool {
 }
 
 // verdict asks a probe once and writes down what it says.
-func (l *incarnation) verdict(c *Check, failures int) error {
-	ctx, cancel := l.ctx, context.CancelFunc(func() {})
+func (l *incarnation) verdict(outer context.Context, c *Check, failures int) error {
+	ctx, cancel := outer, context.CancelFunc(func() {})
 	if c.Timeout > 0 {
-		ctx, cancel = context.WithTimeoutCause(l.ctx, c.Timeout, errTimeout)
+		ctx, cancel = context.WithTimeoutCause(outer, c.Timeout, errTimeout)
 	}
 	defer cancel()
 	began := time.Now()
 	err := c.Probe.Check(ctx)
-	if l.ctx.Err() != nil {
-		return err // asked of a command that is no more
+	if outer.Err() != nil {
+		return err // asked of a command that is no more, or by a check that is none
 	}
 	rec := status.Check{Process: l.p.cfg.Name, Probe: c.Name, Err: err, Time: time.Now(), Duration: time.Since(began)}
 	switch {

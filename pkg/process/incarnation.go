@@ -117,6 +117,11 @@ func (l *incarnation) watch() error {
 		select {
 		case v := <-l.verdicts:
 			l.gates[v.check] = v.open
+		case <-l.posted:
+			l.posted = nil
+			l.beginChecks(false)
+		case <-l.p.updated:
+			l.renew()
 		case <-l.hooked:
 			l.hookDone = true
 		case <-l.settling:
@@ -141,8 +146,10 @@ type incarnation struct {
 	wg    sync.WaitGroup
 
 	verdicts chan gate     // what checks say; nil without any
-	hooked   chan struct{} // OnReady has succeeded
+	asking   *asking       // nil without checks
 	gates    []bool        // by check; true where it is open or none
+	posted   chan struct{} // PostStart has succeeded; nil once it has, or where there is none
+	hooked   chan struct{} // OnReady has succeeded
 	settling <-chan time.Time
 	settled  bool
 	hookRuns bool
@@ -160,7 +167,7 @@ func (p *Process) begin(ctx context.Context, child Child) *incarnation {
 	l := &incarnation{p: p, child: child, outer: ctx, ctx: life, end: end, began: time.Now()}
 	l.hookDone = p.cfg.OnReady == nil
 	l.beginWatchers()
-	l.beginChecks()
+	l.beginHook()
 	l.settle()
 	l.update()
 	return l
@@ -184,23 +191,36 @@ func (l *incarnation) beginWatchers() {
 	}
 }
 
-func (l *incarnation) beginChecks() {
-	cfg := &l.p.cfg
-	if len(cfg.Checks) == 0 && cfg.PostStart == nil {
+// beginHook runs PostStart, which the checks wait for.
+func (l *incarnation) beginHook() {
+	hook := l.p.cfg.PostStart
+	if hook == nil {
+		l.beginChecks(false)
 		return
 	}
-	l.verdicts = make(chan gate)
-	l.gates = make([]bool, len(cfg.Checks)+1)
-	for i, c := range cfg.Checks {
-		l.gates[i] = !c.Gate && !c.Startup
+	l.posted = make(chan struct{}, 1)
+	l.wg.Go(func() {
+		if l.hook("lifecycle.postStart", hook) {
+			l.posted <- struct{}{}
+		}
+	})
+}
+
+// renew takes over an updated config while the command runs.
+func (l *incarnation) renew() {
+	ready := l.p.state.Phase.Ready()
+	l.endChecks()
+	l.p.refresh()
+	l.p.board.ForgetChecks(l.p.cfg.Name)
+	if l.posted == nil {
+		l.beginChecks(ready)
 	}
-	l.gates[len(cfg.Checks)] = cfg.PostStart == nil
-	l.wg.Go(l.check)
 }
 
 // join ends and awaits all that was started for the command.
 func (l *incarnation) join() {
 	l.end(nil)
+	l.endChecks()
 	l.wg.Wait()
 }
 
@@ -219,7 +239,7 @@ func (l *incarnation) settle() {
 // update publishes whether the command is ready, and runs the hook when it
 // would be for the first time.
 func (l *incarnation) update() {
-	if slices.Contains(l.gates, false) || !l.settled {
+	if l.posted != nil || slices.Contains(l.gates, false) || !l.settled {
 		l.p.to(status.Running, "")
 		return
 	}
@@ -231,9 +251,15 @@ func (l *incarnation) update() {
 	if l.hookRuns {
 		return
 	}
+	hook := l.p.cfg.OnReady
+	if hook == nil { // an update took it away
+		l.hookDone = true
+		l.p.to(status.Ready, "")
+		return
+	}
 	l.hookRuns, l.hooked = true, make(chan struct{}, 1)
 	l.wg.Go(func() {
-		if l.hook("postStart", l.p.cfg.OnReady) {
+		if l.hook("postStart", hook) {
 			l.hooked <- struct{}{}
 		}
 	})

@@ -47,6 +47,9 @@ type pace struct {
 	history []time.Time   // of restarts within the limit's window, oldest first
 }
 
+// begin forgets the past: somebody says that it is to run.
+func (p *pace) begin() { *p = pace{backoff: p.backoff, limit: p.limit} }
+
 // next returns the pause before the next start, now that a command has ended
 // that ran for some time; false when there may be no other.
 func (p *pace) next(now time.Time, ran time.Duration) (time.Duration, bool) {

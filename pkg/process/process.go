@@ -23,6 +23,7 @@ package process
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -139,18 +140,41 @@ type Config struct {
 
 	Halt context.Context // when it ends nothing is started any more
 	Kill context.Context // when it ends commands are killed rather than stopped
+
+	// Close, where set, ends what checks and hooks keep. It is called when Run
+	// returns, after which they may be used again, and when [Process.Update] has
+	// put another config in the place of this one.
+	Close func()
 }
 
 // Process is one supervised command.
 type Process struct {
-	cfg   Config
+	cfg   Config // Run is its only writer
 	board *status.Board
 	state status.State // Run is its only writer
 	pace  pace
+
+	before  *Process               // whose state Run goes on from
+	next    atomic.Pointer[Config] // to be put in the place of cfg
+	updated chan struct{}          // says that there may be a next
 }
 
 // New returns a process that publishes its state to board.
 func New(cfg Config, board *status.Board) *Process {
+	p := &Process{
+		board:   board,
+		state:   status.State{Name: cfg.Name, Phase: status.Waiting, ExitCode: -1},
+		updated: make(chan struct{}, 1),
+	}
+	p.configure(cfg)
+	return p
+}
+
+// After says that p takes the place of another process, whose Run has returned
+// before p's is called: its restarts count on.
+func (p *Process) After(other *Process) { p.before = other }
+
+func (p *Process) configure(cfg Config) {
 	if cfg.StopSignal == 0 {
 		cfg.StopSignal = syscall.SIGTERM
 	}
@@ -160,16 +184,35 @@ func New(cfg Config, board *status.Board) *Process {
 	if cfg.Kill == nil {
 		cfg.Kill = context.Background()
 	}
-	return &Process{
-		cfg:   cfg,
-		board: board,
-		state: status.State{
-			Name:            cfg.Name,
-			Phase:           status.Waiting,
-			ExitCode:        -1,
-			StartupDeadline: cfg.StartupDeadline,
-		},
-		pace: pace{backoff: cfg.Backoff, limit: cfg.MaxRestarts},
+	p.cfg = cfg
+	p.pace.backoff, p.pace.limit = cfg.Backoff, cfg.MaxRestarts
+	p.state.StartupDeadline = cfg.StartupDeadline
+}
+
+// Update puts another config in the place of the present one, soon, and without
+// a restart: a command that runs goes on, is checked by the new checks from now
+// on, and stays ready until they say otherwise. Name and Guard must be the same,
+// and Starter must start the same command. It may be called at any time.
+func (p *Process) Update(cfg Config) {
+	if old := p.next.Swap(&cfg); old != nil && old.Close != nil {
+		old.Close() // it was never used
+	}
+	select {
+	case p.updated <- struct{}{}:
+	default: // Run has not seen the last one yet
+	}
+}
+
+// refresh takes over the config of the last Update, if there is one.
+func (p *Process) refresh() {
+	next := p.next.Swap(nil)
+	if next == nil {
+		return
+	}
+	over := p.cfg.Close
+	p.configure(*next)
+	if over != nil {
+		over()
 	}
 }
 
@@ -182,9 +225,22 @@ func (p *Process) State() status.State {
 
 // Run keeps the command running until ctx ends, then stops it. It returns when
 // the command and everything started for it are gone: nil when it completed,
-// a [*Failure] when it failed for good, [ErrStopped] when ctx ended it.
+// a [*Failure] when it failed for good, [ErrStopped] when ctx ended it. It may
+// be called again after that, and then begins with a clean slate.
 func (p *Process) Run(ctx context.Context) error {
+	if p.before != nil {
+		p.state, p.before = p.before.state, nil
+		p.state.StartupDeadline = p.cfg.StartupDeadline
+	}
+	p.pace.begin()
+	p.state.UnreadySince = time.Time{}
+	defer func() {
+		if p.cfg.Close != nil {
+			p.cfg.Close()
+		}
+	}()
 	for {
+		p.refresh()
 		next := p.once(ctx)
 		switch next.phase {
 		case status.Completed:
@@ -215,13 +271,17 @@ func (p *Process) failure() *Failure {
 func (p *Process) pause(ctx context.Context, until time.Time) error {
 	t := time.NewTimer(time.Until(until))
 	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-p.cfg.Halt.Done():
-		return context.Cause(p.cfg.Halt)
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	for {
+		select {
+		case <-t.C:
+			return nil
+		case <-p.updated:
+			p.refresh()
+		case <-p.cfg.Halt.Done():
+			return context.Cause(p.cfg.Halt)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 }
 

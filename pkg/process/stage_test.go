@@ -83,6 +83,8 @@ type stage struct {
 	kill     context.CancelFunc
 	halt     context.CancelFunc
 	stop     context.CancelFunc
+	p        *Process
+	cfg      Config // as the process got it
 
 	ignores bool
 	lingers time.Duration
@@ -133,7 +135,9 @@ func (s *stage) run(t *testing.T, cfg Config, do func()) (string, error) {
 	cfg.Name, cfg.Starter = "p", s
 	var wg sync.WaitGroup
 	var err error
+	s.cfg = cfg
 	p := New(cfg, s.board)
+	s.p = p
 	s.board.Declare(p.State())
 	s.log = nil
 	wg.Go(func() { err = p.Run(ctx) })
@@ -142,6 +146,13 @@ func (s *stage) run(t *testing.T, cfg Config, do func()) (string, error) {
 	stop()
 	wg.Wait()
 	return strings.Join(s.log, "|"), err
+}
+
+// update changes the config while the process runs.
+func (s *stage) update(change func(*Config)) {
+	change(&s.cfg)
+	s.p.Update(s.cfg)
+	synctest.Wait()
 }
 
 func state(s *stage) status.State {

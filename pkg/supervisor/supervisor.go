@@ -1,11 +1,13 @@
-// Package supervisor runs a set of units and takes them down in order.
+// Package supervisor runs a set of units, changes it while it runs, and takes it
+// down in order.
 //
 //	Stop(Graceful)  out of service ─ drain delay ─ each unit once all that need it are gone ─ deadline: KILL
 //	Stop(Fast)      out of service ─ all units at once ─ 1 s: KILL
 //	Stop(Now)       KILL, and so does a second Stop that is no echo
 //
 // The pod also ends by itself: when an essential unit has ended for good, and
-// when no unit is left that will run again.
+// when no unit is left that will run again, unless an operator has stopped one:
+// that can be started again.
 package supervisor
 
 import (
@@ -69,9 +71,10 @@ type Config struct {
 
 // Supervisor owns the units' lifetimes. Make one with [New].
 type Supervisor struct {
-	stops chan request
-	halt  context.Context
-	kill  context.Context
+	stops   chan request
+	changes chan change
+	halt    context.Context
+	kill    context.Context
 
 	cancelHalt, cancelKill context.CancelCauseFunc
 }
@@ -84,7 +87,7 @@ type request struct {
 
 // New returns a supervisor of nothing: units are made with its contexts first.
 func New() *Supervisor {
-	s := &Supervisor{stops: make(chan request, 4)}
+	s := &Supervisor{stops: make(chan request, 4), changes: make(chan change)}
 	s.halt, s.cancelHalt = context.WithCancelCause(context.Background())
 	s.kill, s.cancelKill = context.WithCancelCause(context.Background())
 	return s
@@ -109,6 +112,7 @@ func (s *Supervisor) Stop(mode Mode, reason string) {
 // none is left. It returns the exit code of the pod once all units are gone.
 func (s *Supervisor) Run(ctx context.Context, cfg Config) int {
 	r := newRun(s, cfg)
+	defer close(r.over)
 	select {
 	case q := <-s.stops: // a signal during start-up: nothing is started
 		return r.shutdown(q)
@@ -122,22 +126,35 @@ func (s *Supervisor) Run(ctx context.Context, cfg Config) int {
 type run struct {
 	*Supervisor
 	cfg   Config
-	units []running
-	index map[string]int
+	ctx   context.Context // of all units
+	units []*running
+	index map[string]*running
 	ends  chan end
-	left  int // units that are not gone
-	code  int // of the first unit that decides it, -1: none has
+	over  chan struct{} // nobody reads ends any more
+	left  int           // units that are not gone
+	ended int           // how many ends there were
+	code  int           // of the pod, where a unit or a request decides it; -1: none has
 	wg    sync.WaitGroup
 }
 
 type running struct {
-	stop  context.CancelCauseFunc
-	users int  // units that need this one and are not gone
-	told  bool // to stop, or gone
+	Unit
+	stop  context.CancelCauseFunc // nil while it does not run
+	users int                     // units that need this one and are not gone
+	told  bool                    // to stop
+	then  then                    // what becomes of it when it is gone
+	unit  *Unit                   // to be run in its place
+
+	doomed bool              // by a reload: to be told once no other doomed one needs it
+	gone   func(name string) // says that it was removed
+
+	held   bool // by an operator, who may start it again
+	failed int  // its exit code, where it has failed for good
+	nth    int  // of all ends
 }
 
 type end struct {
-	unit int
+	unit *running
 	err  error
 }
 
@@ -145,29 +162,51 @@ func newRun(s *Supervisor, cfg Config) *run {
 	return &run{
 		Supervisor: s,
 		cfg:        cfg,
-		units:      make([]running, len(cfg.Units)),
-		index:      make(map[string]int, len(cfg.Units)),
+		index:      make(map[string]*running, len(cfg.Units)),
 		ends:       make(chan end, len(cfg.Units)),
+		over:       make(chan struct{}),
 		code:       -1,
 	}
 }
 
 func (r *run) start(ctx context.Context) {
-	r.left = len(r.units)
-	for i, u := range r.cfg.Units {
-		r.index[u.Name] = i
+	r.ctx = ctx
+	for _, unit := range r.cfg.Units {
+		r.add(unit)
 	}
-	for i, u := range r.cfg.Units {
-		r.need(u, +1)
-		var unit context.Context
-		unit, r.units[i].stop = context.WithCancelCause(ctx)
-		r.wg.Go(func() { r.ends <- end{i, u.Run(unit)} })
+	for _, u := range r.units {
+		r.begin(u)
 	}
+}
+
+// add makes a unit known.
+func (r *run) add(unit Unit) *running {
+	u := &running{Unit: unit}
+	r.units = append(r.units, u)
+	r.index[u.Name] = u
+	return u
+}
+
+// begin runs a unit that does not run.
+func (r *run) begin(u *running) {
+	r.left++
+	r.need(u, +1)
+	u.told, u.held, u.failed, u.then, u.unit = false, false, 0, nothing, nil
+	var ctx context.Context
+	ctx, u.stop = context.WithCancelCause(r.ctx)
+	exec := u.Run
+	r.wg.Go(func() {
+		e := end{u, exec(ctx)}
+		select {
+		case r.ends <- e:
+		case <-r.over:
+		}
+	})
 }
 
 // serve returns the reason why the pod ends.
 func (r *run) serve(ctx context.Context) request {
-	for r.left > 0 || r.cfg.Linger {
+	for r.left > 0 || r.cfg.Linger || r.holds() {
 		select {
 		case q := <-r.stops:
 			r.code = 0 // asked for, so what failed before is no failure of the pod
@@ -175,36 +214,71 @@ func (r *run) serve(ctx context.Context) request {
 		case <-ctx.Done():
 			r.code = 0
 			return request{Graceful, context.Cause(ctx).Error(), true}
+		case c := <-r.changes:
+			c.done <- r.change(c.Change)
 		case e := <-r.ends:
-			u := r.cfg.Units[e.unit]
-			if u.Essential {
+			if r.gone(e) {
 				r.code = exitCode(e.err)
-			} else if e.err != nil && r.code < 0 {
-				r.code = exitCode(e.err)
-			}
-			r.ended(e)
-			if u.Essential {
-				return request{Graceful, u.Name + " has ended and is essential", false}
+				return request{Graceful, e.unit.Name + " has ended and is essential", false}
 			}
 		}
 	}
+	r.code = r.firstFailure()
 	return request{Graceful, "no process is left to run", false}
 }
 
-// ended takes note that a unit is gone.
-func (r *run) ended(e end) {
+// holds says whether an operator has stopped a unit.
+func (r *run) holds() bool {
+	for _, u := range r.units {
+		if u.held {
+			return true
+		}
+	}
+	return false
+}
+
+// firstFailure is the code of the unit that failed first, of those that have not
+// been run again since; 0 where there is none.
+func (r *run) firstFailure() int {
+	code, first := 0, 0
+	for _, u := range r.units {
+		if u.failed != 0 && (first == 0 || u.nth < first) {
+			code, first = u.failed, u.nth
+		}
+	}
+	return code
+}
+
+// gone takes note that a unit is gone, and does with it what was asked for. It
+// says whether that is the end of the pod.
+func (r *run) gone(e end) (essential bool) {
+	u := e.unit
+	asked := u.told || u.then != nothing
+	r.forget(u)
+	if !asked && e.err != nil {
+		u.failed = exitCode(e.err)
+	}
+	r.settle(u)
+	r.releaseDoomed()
+	return u.Essential && !asked
+}
+
+// forget takes note that a unit does not run any more.
+func (r *run) forget(u *running) {
 	r.left--
-	r.units[e.unit].stop(nil)
-	r.units[e.unit].told = true
-	r.need(r.cfg.Units[e.unit], -1)
+	r.ended++
+	u.nth = r.ended
+	u.stop(nil)
+	u.stop = nil
+	r.need(u, -1)
 }
 
 // need adds n to the users of all that a unit needs.
-func (r *run) need(u Unit, n int) {
+func (r *run) need(u *running, n int) {
 	for _, names := range u.Needs {
 		for _, name := range names {
-			if i, ok := r.index[name]; ok {
-				r.units[i].users += n
+			if needed, ok := r.index[name]; ok {
+				needed.users += n
 			}
 		}
 	}
@@ -227,10 +301,12 @@ func (r *run) shutdown(q request) int {
 	for asked := time.Now(); r.left > 0; {
 		select {
 		case e := <-r.ends:
-			r.ended(e)
+			r.forget(e.unit)
 			if drained == nil {
 				r.release(q.mode)
 			}
+		case c := <-r.changes:
+			c.done <- ErrShutdown
 		case <-drained:
 			drained = nil
 			r.release(q.mode)
@@ -277,8 +353,7 @@ func (q request) echoes(before request) bool { return before.asked && q.mode == 
 // release tells every unit to stop that no other needs any more, or all when
 // there is no time for order.
 func (r *run) release(mode Mode) {
-	for i := range r.units {
-		u := &r.units[i]
+	for _, u := range r.units {
 		if u.stop != nil && !u.told && (mode != Graceful || u.users == 0) {
 			u.told = true
 			u.stop(ErrShutdown)

@@ -77,6 +77,13 @@ func (m *Metrics) ObserveCheck(c status.Check) {
 	p.took.observe(probeBounds, c.Duration)
 }
 
+// Forget drops what was counted of a process that is no more.
+func (m *Metrics) Forget(process string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.records, process)
+}
+
 // record returns what is counted of a process.
 func (m *Metrics) record(name string) *record {
 	m.mu.RLock()

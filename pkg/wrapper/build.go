@@ -46,8 +46,8 @@ type builder struct {
 	log      *slog.Logger
 }
 
-// process builds one process, and what is to be called when it has ended for good.
-func (b *builder) process(p *spec.Process) (c process.Config, over func(), err error) {
+// process builds one process, and what starts it.
+func (b *builder) process(p *spec.Process) (process.Config, *starter, error) {
 	s, err := b.starter(p)
 	if err != nil {
 		return process.Config{}, nil, err
@@ -76,7 +76,7 @@ func (b *builder) process(p *spec.Process) (c process.Config, over func(), err e
 	if p.MemoryLimit > 0 {
 		cfg.Watch = append(cfg.Watch, b.memory(p.MemoryLimit))
 	}
-	k := checks{s: s}
+	k := &checks{s: s}
 	k.readiness(&p.Readiness)
 	k.probe("startupProbe", p.StartupProbe, process.Check{Startup: true})
 	k.probe("livenessProbe", p.LivenessProbe, process.Check{})
@@ -87,7 +87,8 @@ func (b *builder) process(p *spec.Process) (c process.Config, over func(), err e
 	}
 	cfg.PostStart = k.handler(p.Lifecycle.PostStart)
 	cfg.PreStop = k.handler(p.Lifecycle.PreStop)
-	return cfg, k.over, errors.Join(k.errs...)
+	cfg.Close = k.close
+	return cfg, s, errors.Join(k.errs...)
 }
 
 func (b *builder) starter(p *spec.Process) (*starter, error) {
@@ -176,8 +177,8 @@ type checks struct {
 	errs    []error
 }
 
-// over ends what checks keep.
-func (k *checks) over() {
+// close ends what checks keep. They make it anew when they are used again.
+func (k *checks) close() {
 	for _, c := range k.closers {
 		_ = c.Close() // a connection that is not needed any more
 	}

@@ -10,11 +10,15 @@ import (
 // page is where a process has its metrics.
 type page = prommerge.Target
 
-func appendPage(pages []page, p *spec.Process) []page {
-	if p.PromTarget == "" {
-		return pages
+// pagesOf returns where the processes have their metrics that are to be run.
+func pagesOf(all []*spec.Process, skip func(*spec.Process) bool) []page {
+	var pages []page
+	for _, p := range all {
+		if p.PromTarget != "" && !skip(p) {
+			pages = append(pages, page{Name: p.Name, URL: p.PromTarget, Labels: p.Labels})
+		}
 	}
-	return append(pages, page{Name: p.Name, URL: p.PromTarget, Labels: p.Labels})
+	return pages
 }
 
 func newMerger(f *flags, log *slog.Logger) *prommerge.Merger {
@@ -31,8 +35,12 @@ func newMerger(f *flags, log *slog.Logger) *prommerge.Merger {
 // targets are the pages of the processes that are ready now.
 func (p *pod) targets() []prommerge.Target {
 	snap, _ := p.board.Load()
-	ready := make([]prommerge.Target, 0, len(p.pages))
-	for _, t := range p.pages {
+	var ready []prommerge.Target
+	pages := p.pages.Load()
+	if pages == nil {
+		return nil
+	}
+	for _, t := range *pages {
 		if st, ok := snap.Get(t.Name); ok && st.Phase.Ready() && st.Phase.Alive() {
 			ready = append(ready, t)
 		}

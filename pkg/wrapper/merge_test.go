@@ -24,6 +24,7 @@ func TestOnlyPagesOfReadyProcessesAreMerged(t *testing.T) {
 	p := &pod{board: status.NewBoard(), log: slog.New(slog.DiscardHandler)}
 	p.merger = newMerger(&flags{PrommergeSort: true}, p.log)
 	defer p.merger.Close()
+	var all []*spec.Process
 	for name, st := range map[string]status.State{
 		"web":    {Phase: status.Ready, PID: 7},
 		"slow":   {Phase: status.Running, PID: 8},
@@ -36,8 +37,10 @@ func TestOnlyPagesOfReadyProcessesAreMerged(t *testing.T) {
 		if name != "silent" {
 			target.PromTarget = srv.URL + "/" + name
 		}
-		p.pages = appendPage(p.pages, target)
+		all = append(all, target)
 	}
+	pages := pagesOf(all, func(*spec.Process) bool { return false })
+	p.pages.Store(&pages)
 	rec := httptest.NewRecorder()
 	p.merger.Handler(p.targets).ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/prommerge", nil))
 	body, err := io.ReadAll(rec.Body)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,7 +17,6 @@ import (
 	"github.com/process-wrapper/process-wrapper/pkg/cli"
 	"github.com/process-wrapper/process-wrapper/pkg/command"
 	"github.com/process-wrapper/process-wrapper/pkg/output"
-	"github.com/process-wrapper/process-wrapper/pkg/process"
 	"github.com/process-wrapper/process-wrapper/pkg/prommerge"
 	"github.com/process-wrapper/process-wrapper/pkg/spec"
 	"github.com/process-wrapper/process-wrapper/pkg/status"
@@ -48,7 +48,14 @@ type pod struct {
 	profile *profiler
 	counts  counts // of the processes' streams
 	merger  *prommerge.Merger
-	pages   []page // of the processes' metrics
+	pages   atomic.Pointer[[]page] // of the processes' metrics
+	env     *environment
+	builder *builder
+	reloads chan string // why
+	seen    print       // of the config that was read first, for -config-watch
+
+	reloading sync.Mutex // held during a reload; guards crew
+	crew      crew
 }
 
 // usage is what the API shows of what a process consumes.
@@ -63,17 +70,21 @@ func (p *pod) usage(name string) (api.Usage, bool) {
 // streams yields what was counted of all output: of the processes, and of what
 // the pumps themselves had to drop.
 func (p *pod) streams(yield func(telemetry.LogCount) bool) {
-	all := append(counts{{"", "stderr", p.err.Counters()}}, p.counts...)
+	own := []streamCount{{"", "stderr", p.err.Counters()}}
 	if p.out != p.err {
-		all = append(all, streamCount{"", "stdout", p.out.Counters()})
+		own = append(own, streamCount{"", "stdout", p.out.Counters()})
 	}
-	all.logs(yield)
+	p.counts.logs(yield, own...)
 }
 
 // run is process-wrapper without a subcommand.
 func run(ctx context.Context, call *cli.Call, f *flags, env *environment) error {
 	signals := catch() // before anything can be started: a signal during start-up counts
 	defer signals.release()
+	var seen print
+	if f.ConfigWatch {
+		seen = fingerprint(f.Config) // before it is read: no change is missed
+	}
 	cfg, err := load(f, env)
 	if err != nil {
 		return err
@@ -86,6 +97,7 @@ func run(ctx context.Context, call *cli.Call, f *flags, env *environment) error 
 	if err != nil {
 		return err
 	}
+	p.seen = seen
 	for _, w := range cfg.Warnings {
 		p.log.Warn("config", "warning", w.Error())
 	}
@@ -130,7 +142,7 @@ func load(f *flags, env *environment) (*spec.Config, error) {
 
 // newPod makes all parts; none of them runs yet.
 func newPod(call *cli.Call, f *flags, env *environment) (*pod, error) {
-	p := &pod{flags: f, units: supervisor.New(), reaper: command.NewReaper(), beats: new(api.Heartbeats)}
+	p := &pod{flags: f, units: supervisor.New(), reaper: command.NewReaper(), beats: new(api.Heartbeats), env: env, reloads: make(chan string, 1)}
 	var err error
 	if p.err, err = output.NewPump(os.Stderr, output.PumpOptions{}); err != nil {
 		return nil, fmt.Errorf("open stderr: %w", err)
@@ -178,7 +190,7 @@ func sameFile(a, b *os.File) bool {
 
 // build makes a unit of each process that is to run, and declares all.
 func (p *pod) build(cfg *spec.Config, format output.Format) ([]supervisor.Unit, error) {
-	b := &builder{
+	p.builder = &builder{
 		environ: os.Environ(), format: format, deadline: p.flags.GracefulShutdownDeadline,
 		out: p.out, err: p.err, reaper: p.reaper, pod: p.units,
 		counters: p.counts.add, memory: p.sampler.Watch,
@@ -187,36 +199,25 @@ func (p *pod) build(cfg *spec.Config, format output.Format) ([]supervisor.Unit, 
 	skip := skipped(p.flags.SkipCommands, cfg, p.log)
 	states := make([]status.State, 0, len(cfg.Processes))
 	units := make([]supervisor.Unit, 0, len(cfg.Processes))
+	p.crew = make(crew, len(cfg.Processes))
 	for _, s := range cfg.Processes {
-		c, over, err := b.process(s)
+		m, err := p.builder.member(s, p.board)
 		if err != nil {
-			return nil, cli.Usagef("%s: process %s: %w", s.Source, s.Name, err)
+			return nil, err
 		}
-		proc := process.New(c, p.board)
-		st := proc.State()
-		if skip(s) {
+		st := m.proc.State()
+		if m.skipped = skip(s); m.skipped {
 			st.Phase = status.Skipped
-			states = append(states, st)
-			continue
+		} else {
+			units = append(units, m.unit())
 		}
 		states = append(states, st)
-		p.pages = appendPage(p.pages, s)
-		unit := supervisor.Unit{Name: s.Name, Run: finally(proc.Run, over), Essential: s.Essential}
-		for _, d := range c.DependsOn {
-			unit.Needs = append(unit.Needs, d.Names)
-		}
-		units = append(units, unit)
+		p.crew[s.Name] = m
 	}
+	pages := pagesOf(cfg.Processes, skip)
+	p.pages.Store(&pages)
 	p.board.Declare(states...)
 	return units, nil
-}
-
-// finally returns run with over after it.
-func finally(run func(context.Context) error, over func()) func(context.Context) error {
-	return func(ctx context.Context) error {
-		defer over()
-		return run(ctx)
-	}
 }
 
 // skipped says which processes are not to run, and warns of names that are
@@ -268,6 +269,14 @@ func (p *pod) serve(ctx context.Context, signals *signals, units []supervisor.Un
 	wg.Go(func() { p.sampler.Run(helpers, p.board) })
 	wg.Go(func() { p.ready.Run(helpers, p.board) })
 	wg.Go(func() { signals.serve(helpers, p) })
+	wg.Go(func() { p.serveReloads(helpers) })
+	if p.flags.ConfigWatch {
+		wg.Go(func() {
+			if err := p.watchConfig(helpers); err != nil {
+				p.log.Error("changes of the config will not be seen: SIGHUP reloads it", "err", err)
+			}
+		})
+	}
 	wg.Go(func() {
 		if err := p.server.Serve(helpers); err != nil {
 			p.log.Error("the health server ended", "err", err)

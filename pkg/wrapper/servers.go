@@ -146,3 +146,13 @@ func (s *starts) since(t time.Time) int {
 	}
 	return n
 }
+
+// adopt takes over the starts that another remembers.
+func (s *starts) adopt(old *starts) {
+	old.mu.Lock()
+	at := slices.Clone(old.at)
+	old.mu.Unlock()
+	for _, t := range at {
+		s.note(t)
+	}
+}

@@ -56,7 +56,7 @@ func (p *pod) signal(sig os.Signal) {
 	case syscall.SIGINT:
 		p.units.Stop(supervisor.Fast, signalName(sig))
 	case syscall.SIGHUP:
-		p.log.Warn("reloading the config is not supported yet: nothing is changed", "signal", signalName(sig))
+		p.askReload(signalName(sig))
 	case syscall.SIGUSR1, syscall.SIGUSR2:
 		p.table()
 	}

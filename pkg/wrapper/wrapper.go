@@ -16,6 +16,7 @@ import (
 // flags are the command line; -debug, -version and -h are cli's.
 type flags struct {
 	Config       string `help:"config file, a directory of *.yaml files, or - for stdin" placeholder:"PATH"`
+	ConfigWatch  bool   `help:"reload the config when the file, directory or link of -config changes"`
 	SkipCommands string `help:"names of processes not to run, separated by commas" placeholder:"NAMES"`
 
 	ReadinessFile            string        `help:"file that exists while all processes are ready" default:"/tmp/started"`
@@ -129,6 +130,9 @@ func refuse(call *cli.Call, f *flags, env *environment) error {
 		if used[name] {
 			return cli.Usagef("%s is not supported yet: leave it out", name)
 		}
+	}
+	if f.ConfigWatch && (f.Config == "" || f.Config == "-") {
+		return cli.Usagef("-config-watch needs a file or directory in -config")
 	}
 	if f.GracefulShutdownDeadline < 0 || f.DrainDelay < 0 || f.WaitDeadline < 0 {
 		return cli.Usagef("a duration is negative: -graceful-shutdown-deadline %v, -drain-delay %v, -wait-deadline %v", f.GracefulShutdownDeadline, f.DrainDelay, f.WaitDeadline)

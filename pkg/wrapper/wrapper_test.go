@@ -8,7 +8,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -122,18 +121,11 @@ func TestEveryGoodConfigCanBeBuilt(t *testing.T) {
 			continue
 		}
 		for _, p := range cfg.Processes {
-			if p.Readiness.SQL != nil || p.Readiness.AMQP != nil || usesGRPC(p.StartupProbe, p.LivenessProbe, p.ReadinessProbe) {
-				continue // refused before it comes here
-			}
 			if _, _, err := builderFor(t).process(p); err != nil {
 				t.Errorf("%s: %s: %v", file, p.Name, err)
 			}
 		}
 	}
-}
-
-func usesGRPC(probes ...*spec.Probe) bool {
-	return slices.ContainsFunc(probes, func(p *spec.Probe) bool { return p != nil && p.GRPC != nil })
 }
 
 func TestSchemaIsJSON(t *testing.T) {

@@ -169,7 +169,7 @@ func TestSignalsThatDoNotEndIt(t *testing.T) {
 	}{
 		{"SIGUSR1 prints the table", syscall.SIGUSR1, `msg="process" name=it phase=ready .*pid=\d+`},
 		{"SIGUSR2 prints the table", syscall.SIGUSR2, `msg="process" name=it phase=ready .*pid=\d+`},
-		{"SIGHUP is a warning", syscall.SIGHUP, `level=warn msg="reload.*SIGHUP`},
+		{"SIGHUP reloads the config", syscall.SIGHUP, `level=info msg="the config was reloaded" by=SIGHUP .*unchanged=1`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

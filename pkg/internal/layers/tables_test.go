@@ -59,6 +59,7 @@ var only = map[string][]string{
 // line says in its commit what it replaces and what it costs in bytes of binary.
 var theirs = map[string][]string{
 	"github.com/alecthomas/kong":               {"pkg/cli", "pkg/wrapper", "cmd/*"},
+	"github.com/fsnotify/fsnotify":             {"pkg/wrapper"},
 	"github.com/go-sql-driver/mysql":           {"pkg/probe/sql"},
 	"github.com/grafana/loki-client-go":        {"pkg/sink/loki"},
 	"github.com/grafana/pyroscope-go":          {"pkg/wrapper"},
