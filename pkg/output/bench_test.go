@@ -41,7 +41,7 @@ func BenchmarkEncode(b *testing.B) {
 				p.now = time.Now()
 				p.enc.setTime(p.now)
 				cfg := StreamConfig{Name: "web", Out: "stdout", Format: format, Labels: map[string]string{"region": "eu"}}
-				s := &Stream{label: newLabel(&cfg, 4711), split: splitter{max: DefaultMaxLineBytes}}
+				s := &Stream{label: newLabel(&cfg, 4711), split: splitter{max: DefaultMaxLineBytes}, ring: new(Rings).New()}
 				p.dst = &sink{fd: mustNull(b)}
 				b.ReportAllocs()
 				before, best := cpuTime(), time.Hour

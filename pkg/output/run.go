@@ -23,6 +23,9 @@ type run struct {
 	limited []*Stream // streams whose limiter has lost lines to report
 	left    []*Stream // streams that have ended, but whose records may not be written yet
 
+	ring   *Ring // that keeps what is encoded
+	tapped int   // from here on
+
 	muted  time.Time // until when a failed destination is left alone
 	lost   int       // lines discarded since it failed
 	cause  error     // why
@@ -90,6 +93,7 @@ func (p *Pump) encode(s *Stream, chunk []byte) {
 		s.limit.fill(p.now)
 	}
 	p.enc.begin(s)
+	p.tap(s)
 	for {
 		if s.label.format == Plain && s.limit == nil && s.split.empty() {
 			chunk = p.enc.bulk(s, chunk)
@@ -101,8 +105,20 @@ func (p *Pump) encode(s *Stream, chunk []byte) {
 		p.record(s, rec, part)
 		chunk = rest
 	}
+	p.tap(nil)
 	if len(p.enc.out) >= flushBytes {
 		p.flush()
+	}
+}
+
+// tap has what is encoded from now on kept in the ring of a stream, too, until the next call.
+func (p *Pump) tap(s *Stream) {
+	if p.ring != nil {
+		p.ring.write(p.enc.out[p.tapped:])
+		p.ring = nil
+	}
+	if s != nil && s.ring != nil {
+		p.ring, p.tapped = s.ring, len(p.enc.out)
 	}
 }
 
@@ -127,12 +143,14 @@ func (p *Pump) record(s *Stream, rec []byte, part part) {
 // leave ends a stream: its last line is encoded, its descriptor closed.
 func (p *Pump) leave(s *Stream, eof bool) {
 	p.enc.begin(s)
+	p.tap(s)
 	if rec, part, ok := s.split.end(); ok {
 		p.record(s, rec, part)
 	}
 	if p.enc.open == s {
 		p.enc.closeLine(nil)
 	}
+	p.tap(nil)
 	s.eof, s.ended = eof, true
 	p.mu.Lock()
 	p.poll.remove(s.fd)
@@ -210,6 +228,10 @@ func (p *Pump) settle() {
 // flush writes all that is encoded. It waits while the destination is full, which is what slows the children down.
 func (p *Pump) flush() {
 	b := p.enc.out
+	if p.ring != nil {
+		p.ring.write(b[p.tapped:])
+		p.tapped = 0
+	}
 	p.enc.out = b[:0]
 	if cap(b) > 8*flushBytes { // after a very long line
 		p.enc.out = make([]byte, 0, outBytes)

@@ -36,6 +36,7 @@ type StreamConfig struct {
 	RateLines, RateBytes int
 
 	Counters *Counters // may be nil
+	Ring     *Ring     // keeps the latest lines of the process; may be nil
 }
 
 // Stream is one output stream of one incarnation of a process: a pipe. It is either closed with Close, when the process
@@ -53,6 +54,7 @@ type Stream struct {
 	label    label
 	split    splitter
 	limit    *limiter
+	ring     *Ring
 	counters *Counters
 
 	attached bool
@@ -73,7 +75,7 @@ func (p *Pump) Open(cfg StreamConfig) (*Stream, error) {
 	return &Stream{
 		pump: p, name: cfg.Name, out: cfg.Out, cfg: &cfg, fd: r, counters: cfg.Counters,
 		child: os.NewFile(uintptr(w), "|"+cfg.Name+"."+cfg.Out),
-		split: splitter{max: cfg.MaxLineBytes}, limit: newLimiter(&cfg),
+		split: splitter{max: cfg.MaxLineBytes}, limit: newLimiter(&cfg), ring: cfg.Ring,
 	}, nil
 }
 
