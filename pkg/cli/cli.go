@@ -33,6 +33,8 @@ type Program struct {
 	// A program with subcommands that does something without one has a hidden default command:
 	//
 	//	Run struct{} `cmd:"" default:"withargs" hidden:""`
+	//
+	// The tag `uses:"name,name"` of a command says which flags of the program its -h shows.
 	Flags any
 
 	// Env lists the variables that have no flag: they are read before Run and shown by -h.

@@ -115,15 +115,31 @@ func flagRows(node *kong.Node) []row {
 	return rows
 }
 
+// flagList returns the flags that are worth showing for a node: its own, and of those above it what
+// the tag `uses:"name,name"` of a command says, or all.
 func flagList(node *kong.Node) []*kong.Flag {
 	var flags []*kong.Flag
 	if def := defaultCommand(node); def != nil {
 		node = def
 	}
+	var uses []string
+	limited := false
 	for ; node != nil; node = node.Parent {
-		flags = append(flags, node.Flags...)
+		for _, f := range node.Flags {
+			if !limited || node.Parent != nil || isBuiltin(f) || slices.Contains(uses, f.Name) {
+				flags = append(flags, f)
+			}
+		}
+		if node.Tag != nil && node.Tag.Has("uses") {
+			uses, limited = strings.Split(node.Tag.Get("uses"), ","), true
+		}
 	}
 	return slices.DeleteFunc(flags, func(f *kong.Flag) bool { return f.Hidden })
+}
+
+// isBuiltin says whether every program has the flag.
+func isBuiltin(f *kong.Flag) bool {
+	return slices.Contains([]string{"debug", "version", "help"}, f.Name)
 }
 
 // envRows lists every variable: those without a flag, and those that stand for one.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"strings"
 	"testing"
 )
 
@@ -56,3 +57,26 @@ func TestHelpAndVersionGoBeforeWhatIsWrong(t *testing.T) {
 }
 
 func nothing(context.Context, *Call) error { return nil }
+
+func TestHelpOfACommandShowsTheFlagsThatItUses(t *testing.T) {
+	var flags struct {
+		Socket string `help:"where"`
+		Other  string `help:"what"`
+		Ctl    struct {
+			List struct {
+				Long bool `help:"more"`
+			} `cmd:""`
+		} `cmd:"" uses:"socket"`
+	}
+	for line, want := range map[string][2]string{"ctl list -h": {"-long -socket -debug", "-other"}, "-h": {"-socket -other", "-long"}} {
+		got := execute(Program{Name: "tool", Flags: &flags, Run: nothing}, line).stdout
+		for flag := range strings.FieldsSeq(want[0]) {
+			if !strings.Contains(got, flag) {
+				t.Errorf("%s lacks %s:\n%s", line, flag, got)
+			}
+		}
+		if strings.Contains(got, want[1]) {
+			t.Errorf("%s has %s:\n%s", line, want[1], got)
+		}
+	}
+}

@@ -104,18 +104,15 @@ func (r *Ring) Close() {
 	}
 }
 
-// Cursor is a place in a ring: the number of bytes before it.
-type Cursor uint64
-
-// Read copies what follows a place into b, returns the place after it, how many bytes before what was copied are lost, and a channel that
+// Read copies what follows a place, the number of bytes before it, into b, returns the place after it, how many bytes before what was copied are lost, and a channel that
 // is closed when there is more. It copies whole lines where they fit into b.
-func (r *Ring) Read(from Cursor, b []byte) (n int, next Cursor, lost uint64, changed <-chan struct{}) {
+func (r *Ring) Read(from uint64, b []byte) (n int, next, lost uint64, changed <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	at := uint64(from)
+	at := from
 	if oldest := r.oldest(); at < oldest {
 		at = oldest
-		lost = at - uint64(from)
+		lost = at - from
 	}
 	for at < r.end && n < len(b) {
 		piece := r.piece(at)
@@ -132,7 +129,7 @@ func (r *Ring) Read(from Cursor, b []byte) (n int, next Cursor, lost uint64, cha
 			close(r.changed)
 		}
 	}
-	return n, Cursor(at), lost, r.changed
+	return n, at, lost, r.changed
 }
 
 // piece is what follows a place, up to the end of the buffer or of what is written.
@@ -162,7 +159,7 @@ func (r *Ring) lineAfter(at uint64) uint64 {
 }
 
 // Tail is the place before the last so many lines, or the oldest that is there.
-func (r *Ring) Tail(lines int) Cursor {
+func (r *Ring) Tail(lines int) uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	oldest := r.oldest()
@@ -180,13 +177,13 @@ func (r *Ring) Tail(lines int) Cursor {
 			newline := at - uint64(len(p)-j)
 			if newline+1 < r.end { // not the one that ends the last line
 				if lines--; lines <= 0 {
-					return Cursor(newline + 1)
+					return newline + 1
 				}
 			} else if lines <= 0 {
-				return Cursor(r.end)
+				return r.end
 			}
 			at, p = newline, p[:j]
 		}
 	}
-	return Cursor(oldest)
+	return oldest
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // rest reads from a place to the end, in pieces.
-func rest(r *Ring, from Cursor, piece int) (text string, lost uint64) {
+func rest(r *Ring, from uint64, piece int) (text string, lost uint64) {
 	b := make([]byte, piece)
 	for {
 		n, next, gone, _ := r.Read(from, b)

@@ -43,6 +43,7 @@ type builder struct {
 	ended    func(name string, pid int, cpu time.Duration)
 	oom      *telemetry.OOM
 	beats    *api.Heartbeats
+	ring     func(process string) *output.Ring // nil: nobody may look at lines
 	log      *slog.Logger
 }
 
@@ -100,6 +101,10 @@ func (b *builder) starter(p *spec.Process) (*starter, error) {
 		}
 	}
 	s := &starter{p: p, reaper: b.reaper, environ: b.environ, attr: attr(p), ended: b.ended, oom: b.oom, beats: b.beats}
+	var ring *output.Ring
+	if b.ring != nil {
+		ring = b.ring(p.Name)
+	}
 	for i, pump := range []*output.Pump{b.out, b.err} {
 		name := []string{"stdout", "stderr"}[i]
 		s.streams[i] = stream{pump, output.StreamConfig{
@@ -108,6 +113,7 @@ func (b *builder) starter(p *spec.Process) (*starter, error) {
 			RateLines:    clampInt(p.Log.Rate.Lines),
 			RateBytes:    clampInt(p.Log.Rate.Bytes),
 			Counters:     b.counters(p.Name, name),
+			Ring:         ring,
 		}}
 	}
 	return s, nil

@@ -29,12 +29,16 @@ func (p *pod) serveReloads(ctx context.Context) {
 				p.log.Error("the config was not reloaded: nothing is changed", "by", why, "err", err)
 				continue
 			}
-			p.log.Info("the config was reloaded", "by", why, "started", len(r.started), "restarted", len(r.restarted),
-				"updated", len(r.updated), "removed", len(r.removed), "unchanged", r.unchanged)
+			p.logReload(why, r)
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+func (p *pod) logReload(why string, r reloaded) {
+	p.log.Info("the config was reloaded", "by", why, "started", len(r.started), "restarted", len(r.restarted),
+		"updated", len(r.updated), "removed", len(r.removed), "unchanged", r.unchanged)
 }
 
 // reloaded is what a reload did, by name.
@@ -193,6 +197,8 @@ func (p *pod) forget(name string) {
 	p.beats.Forget(name)
 	p.metrics.Forget(name)
 	p.counts.forget(name)
+	p.events.Forget(name)
+	p.rings.forget(name)
 }
 
 // adopt takes over what another starter of the same command knows.
@@ -204,6 +210,7 @@ func (s *starter) adopt(old *starter) {
 		}
 	}
 	s.env.Store(env)
+	s.child.Store(old.child.Load())
 	if s.starts != nil && old.starts != nil {
 		s.starts.adopt(old.starts)
 	}

@@ -51,8 +51,11 @@ type pod struct {
 	pages   atomic.Pointer[[]page] // of the processes' metrics
 	env     *environment
 	builder *builder
-	reloads chan string // why
-	seen    print       // of the config that was read first, for -config-watch
+	events  *api.Events
+	rings   rings
+	control *api.ControlServer // nil: none
+	reloads chan string        // why
+	seen    print              // of the config that was read first, for -config-watch
 
 	reloading sync.Mutex // held during a reload; guards crew
 	crew      crew
@@ -101,6 +104,10 @@ func run(ctx context.Context, call *cli.Call, f *flags, env *environment) error 
 	for _, w := range cfg.Warnings {
 		p.log.Warn("config", "warning", w.Error())
 	}
+	p.listenControl()
+	if p.control != nil {
+		defer p.control.Close() // for the last time; an error says that it was closed before
+	}
 	units, err := p.build(cfg, format)
 	if err != nil {
 		return err
@@ -142,7 +149,7 @@ func load(f *flags, env *environment) (*spec.Config, error) {
 
 // newPod makes all parts; none of them runs yet.
 func newPod(call *cli.Call, f *flags, env *environment) (*pod, error) {
-	p := &pod{flags: f, units: supervisor.New(), reaper: command.NewReaper(), beats: new(api.Heartbeats), env: env, reloads: make(chan string, 1)}
+	p := &pod{flags: f, units: supervisor.New(), reaper: command.NewReaper(), beats: new(api.Heartbeats), env: env, events: new(api.Events), reloads: make(chan string, 1)}
 	var err error
 	if p.err, err = output.NewPump(os.Stderr, output.PumpOptions{}); err != nil {
 		return nil, fmt.Errorf("open stderr: %w", err)
@@ -159,7 +166,7 @@ func newPod(call *cli.Call, f *flags, env *environment) (*pod, error) {
 	}
 	p.log = slog.New(output.NewHandler(p.err, level))
 	p.metrics = telemetry.NewMetrics()
-	p.board = status.NewBoard(p.metrics, newJournal(p.log))
+	p.board = status.NewBoard(p.metrics, p.events, newJournal(p.log))
 	p.sampler = telemetry.NewSampler(p.log)
 	p.ready = &api.ReadinessFile{Path: f.ReadinessFile, Log: p.log}
 	p.merger = newMerger(f, p.log)
@@ -195,6 +202,9 @@ func (p *pod) build(cfg *spec.Config, format output.Format) ([]supervisor.Unit, 
 		out: p.out, err: p.err, reaper: p.reaper, pod: p.units,
 		counters: p.counts.add, memory: p.sampler.Watch,
 		ended: p.sampler.Ended, oom: telemetry.NewOOM(), beats: p.beats, log: p.log,
+	}
+	if p.control != nil {
+		p.builder.ring = p.rings.of
 	}
 	skip := skipped(p.flags.SkipCommands, cfg, p.log)
 	states := make([]status.State, 0, len(cfg.Processes))
@@ -270,6 +280,9 @@ func (p *pod) serve(ctx context.Context, signals *signals, units []supervisor.Un
 	wg.Go(func() { p.ready.Run(helpers, p.board) })
 	wg.Go(func() { signals.serve(helpers, p) })
 	wg.Go(func() { p.serveReloads(helpers) })
+	if p.control != nil {
+		wg.Go(func() { p.serveControl(helpers) })
+	}
 	if p.flags.ConfigWatch {
 		wg.Go(func() {
 			if err := p.watchConfig(helpers); err != nil {

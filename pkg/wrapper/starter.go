@@ -41,6 +41,7 @@ type starter struct {
 
 	keepEnv bool                     // probes or hooks need it
 	env     atomic.Pointer[[]string] // of the present incarnation
+	child   atomic.Pointer[child]    // the latest one
 }
 
 // stream is where one stream of all incarnations goes.
@@ -77,6 +78,7 @@ func (s *starter) Start() (process.Child, error) {
 	if s.starts != nil {
 		s.starts.note(time.Now())
 	}
+	s.child.Store(&c)
 	for _, st := range c.streams {
 		if err := st.Attach(c.PID()); err != nil { // the pump has ended, as the pod does
 			c.lost = errors.Join(c.lost, err)

@@ -5,6 +5,7 @@ package wrapper
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/process-wrapper/process-wrapper/pkg/api"
@@ -27,6 +28,8 @@ type flags struct {
 	Wait         bool          `help:"wait until the readiness file of another process-wrapper exists"`
 	WaitDeadline time.Duration `help:"how long -wait waits" default:"2m0s"`
 
+	ControlSocket string `help:"socket for ctl, or none; by itself control.sock in /run/process-wrapper, else in the temp dir" placeholder:"PATH"`
+
 	PyroscopeURL string `help:"push profiles of the wrapper itself to this server" placeholder:"URL"`
 
 	SharedLock        bool   `help:"run the shared-lock server instead of processes"`
@@ -39,14 +42,15 @@ type flags struct {
 	PrommergeOmitMeta       bool `help:"leave out HELP, TYPE and UNIT"`
 	PrommergeSupressErrors  bool `help:"do not log failing targets"`
 
-	Run      struct{} `cmd:"" default:"withargs" hidden:""`
+	Pod      struct{} `cmd:"" default:"withargs" hidden:""`
 	Validate struct {
 		Path string `arg:"" optional:"" help:"what -config says otherwise"`
-	} `cmd:"" help:"check the config, print every error, start nothing"`
-	Schema  struct{} `cmd:"" help:"print the JSON Schema of the config"`
+	} `cmd:"" uses:"config" help:"check the config, print every error, start nothing"`
+	Schema  struct{} `cmd:"" uses:"" help:"print the JSON Schema of the config"`
 	Install struct {
 		Target string `arg:"" name:"directory or file" help:"where to"`
-	} `cmd:"" help:"copy this binary, and shared-lock where it lies beside it, to a directory or file"`
+	} `cmd:"" uses:"" help:"copy this binary, and shared-lock where it lies beside it, to a directory or file"`
+	Ctl ctl `cmd:"" uses:"control-socket" help:"look at and control the processes of a running process-wrapper"`
 }
 
 // environment are the variables without a flag.
@@ -107,6 +111,9 @@ func dispatch(ctx context.Context, call *cli.Call, f *flags, env *environment) e
 		return err
 	case "install":
 		return install(call, f.Install.Target)
+	}
+	if verb, ok := strings.CutPrefix(call.Command, "ctl "); ok {
+		return f.Ctl.run(ctx, call, f.ControlSocket, verb)
 	}
 	if f.Wait {
 		return wait(ctx, f)

@@ -39,6 +39,7 @@ type wrapper struct {
 	pid            int // of process-wrapper itself, in the namespace of the test
 	dir            string
 	readinessFile  string
+	socket         string // of ctl
 	stdout, stderr *transcript
 	exited         chan struct{}
 	err            error // of cmd.Wait, once exited is closed
@@ -48,11 +49,16 @@ type wrapper struct {
 func start(t *testing.T, o options) *wrapper {
 	t.Helper()
 	dir := t.TempDir()
+	sockets, err := os.MkdirTemp("", "pw") // in a directory of a test its path may become too long
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(sockets) })
 	w := &wrapper{
-		t: t, dir: dir, readinessFile: filepath.Join(dir, "started"),
+		t: t, dir: dir, readinessFile: filepath.Join(dir, "started"), socket: filepath.Join(sockets, "control.sock"),
 		stdout: newTranscript(), stderr: newTranscript(), exited: make(chan struct{}),
 	}
-	argv := []string{filepath.Join(bin, "process-wrapper"), "-readiness-file", w.readinessFile}
+	argv := []string{filepath.Join(bin, "process-wrapper"), "-readiness-file", w.readinessFile, "-control-socket", w.socket}
 	if o.config != "" {
 		file := filepath.Join(dir, "config.yaml")
 		if err := os.WriteFile(file, []byte(o.config), 0o600); err != nil {

@@ -1,0 +1,251 @@
+package wrapper
+
+import (
+	"context"
+
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+
+	"github.com/process-wrapper/process-wrapper/pkg/status"
+)
+
+// reloadOutcome is the answer of /v1/reload.
+type reloadOutcome = reloadJSON
+
+// row is what /v1/processes says of one process.
+type row struct {
+	Name     string
+	Phase    string
+	Ready    bool
+	PID      *int
+	Restarts int
+	Since    time.Time
+	Next     *time.Time
+	Cause    *string
+	Detail   string
+	Probes   []struct {
+		Name, Result string
+		Error        *string
+	}
+	Usage *struct {
+		CPUPercent  float64
+		MemoryBytes int64
+	}
+}
+
+// overview is the answer of /v1/processes.
+type overview struct {
+	Ready bool
+	Alive bool
+	Pod   struct {
+		Draining, Preempted bool
+		Reason              string
+	}
+	Processes []row
+}
+
+// pick returns the processes that are named, or all.
+func (o *overview) pick(names []string) ([]row, error) {
+	if len(names) == 0 {
+		return o.Processes, nil
+	}
+	var all []row
+	for _, name := range names {
+		found := false
+		for _, r := range o.Processes {
+			if r.Name == name || strings.HasPrefix(r.Name, name+"_") {
+				all, found = append(all, r), true
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("there is no process %q", name)
+		}
+	}
+	return all, nil
+}
+
+// watchEvery is how often status -w looks for changes that are no events, such as of memory.
+const watchEvery = 2 * time.Second
+
+// status prints a line for each process.
+func (k *controller) status(ctx context.Context, names []string, output string, watch bool) error {
+	for {
+		var o overview
+		text, err := k.ask(ctx, http.MethodGet, "/v1/processes", &o)
+		if err != nil {
+			return err
+		}
+		rows, err := o.pick(names)
+		if err != nil {
+			return err
+		}
+		switch output {
+		case "json":
+			_, err = k.out.Write(text)
+		case "names":
+			for _, r := range rows {
+				_, err = fmt.Fprintln(k.out, r.Name)
+			}
+		default:
+			err = k.table(&o, rows, watch)
+		}
+		if err != nil || !watch {
+			return err
+		}
+		if sleep(ctx, watchEvery) != nil {
+			return nil
+		}
+	}
+}
+
+// table prints the pod and a line for each process, cut to the terminal.
+func (k *controller) table(o *overview, rows []row, clear bool) error {
+	width := terminalWidth(k.out)
+	var b strings.Builder
+	if clear && width > 0 {
+		b.WriteString("\x1b[H\x1b[2J")
+	}
+	fmt.Fprintln(&b, o.summary())
+	for _, line := range align(cells(rows, time.Now())) {
+		fmt.Fprintln(&b, shorten(line, width))
+	}
+	_, err := io.WriteString(k.out, b.String())
+	return err
+}
+
+// summary is the pod in one line.
+func (o *overview) summary() string {
+	s := "pod: ready"
+	if !o.Ready {
+		s = "pod: not ready"
+	}
+	if !o.Alive {
+		s += ", counts as dead"
+	}
+	if o.Pod.Draining || o.Pod.Preempted {
+		s += ", leaving service: " + o.Pod.Reason
+	}
+	return s
+}
+
+// cells are the columns of a table, its head first.
+func cells(rows []row, now time.Time) [][]string {
+	all := [][]string{{"NAME", "PHASE", "READY", "PID", "RESTARTS", "FOR", "CPU", "MEMORY", "WHY"}}
+	for _, r := range rows {
+		line := []string{r.Name, r.Phase, "no", "", strconv.Itoa(r.Restarts), age(now.Sub(r.Since)), "", "", r.why(now)}
+		if r.Ready {
+			line[2] = "yes"
+		}
+		if r.PID != nil {
+			line[3] = strconv.Itoa(*r.PID)
+		}
+		if r.Usage != nil && r.PID != nil {
+			line[6] = fmt.Sprintf("%.1f%%", r.Usage.CPUPercent)
+			line[7] = bytesOf(r.Usage.MemoryBytes)
+		}
+		all = append(all, line)
+	}
+	return all
+}
+
+// why is what an operator wants to know of a process that is not well: the check
+// that fails, what it waits for, or how it ended last.
+func (r *row) why(now time.Time) string {
+	var parts []string
+	for _, p := range r.Probes {
+		if p.Result != string(status.Pass) && p.Error != nil {
+			parts = append(parts, p.Name+": "+*p.Error)
+		}
+	}
+	if r.Detail != "" {
+		parts = append(parts, r.Detail)
+	}
+	if r.Cause != nil && (len(parts) == 0 || !r.Ready) {
+		parts = append(parts, "last end: "+*r.Cause)
+	}
+	if r.Next != nil && r.Next.After(now) {
+		parts = append(parts, "next start in "+age(r.Next.Sub(now)))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// age is a time in two units at most.
+func age(d time.Duration) string {
+	switch d = max(d, 0); {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
+	}
+	return fmt.Sprintf("%dd%02dh", int(d.Hours())/24, int(d.Hours())%24)
+}
+
+// bytesOf is a count of bytes for people.
+func bytesOf(n int64) string {
+	const unit = 1024
+	switch v := float64(n); {
+	case v < unit*unit:
+		return fmt.Sprintf("%.0fKiB", v/unit)
+	case v < unit*unit*unit:
+		return fmt.Sprintf("%.1fMiB", v/unit/unit)
+	default:
+		return fmt.Sprintf("%.2fGiB", v/unit/unit/unit)
+	}
+}
+
+// align makes lines of cells, numbers to the right.
+func align(all [][]string) []string {
+	widths := make([]int, len(all[0]))
+	for _, line := range all {
+		for i, cell := range line {
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	numbers := []int{3, 4, 5, 6, 7}
+	lines := make([]string, len(all))
+	for n, line := range all {
+		var b strings.Builder
+		for i, cell := range line {
+			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
+			if slices.Contains(numbers, i) {
+				b.WriteString(pad + cell + "  ")
+			} else {
+				b.WriteString(cell + pad + "  ")
+			}
+		}
+		lines[n] = strings.TrimRight(b.String(), " ")
+	}
+	return lines
+}
+
+// shorten cuts a line to a width, 0 is any.
+func shorten(line string, width int) string {
+	if width <= 0 || utf8.RuneCountInString(line) <= width {
+		return line
+	}
+	return string([]rune(line)[:max(width-1, 0)]) + "…"
+}
+
+// terminalWidth is that of the terminal that w is, 0 where it is none.
+func terminalWidth(w io.Writer) int {
+	f, ok := w.(*os.File)
+	if !ok {
+		return 0
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return width
+}
