@@ -25,7 +25,7 @@ func normalize(model *kong.Application, args []string) ([]string, error) {
 	out := make([]string, 0, len(args))
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
-		if arg == "--" || passesThrough(node) {
+		if arg == "--" || passesThrough(node, arg) {
 			return append(out, args[i:]...), nil
 		}
 		if len(arg) < 2 || arg[0] != '-' {
@@ -203,13 +203,18 @@ func defaultCommand(node *kong.Node) *kong.Node {
 	return nil
 }
 
-func passesThrough(node *kong.Node) bool {
+// passesThrough says whether arg and all that follows is for another program: at once, or, by
+// `passthrough:"partial"`, from the first argument that is no flag.
+func passesThrough(node *kong.Node, arg string) bool {
 	if node.Passthrough {
 		return true
 	}
-	for _, arg := range node.Positional {
-		if arg.Passthrough {
+	for _, p := range node.Positional {
+		switch p.PassthroughMode {
+		case kong.PassThroughModeAll:
 			return true
+		case kong.PassThroughModePartial:
+			return len(arg) < 2 || arg[0] != '-'
 		}
 	}
 	return false

@@ -95,6 +95,8 @@ func (p *pod) reload(ctx context.Context) (reloaded, error) {
 // reloadable says why there is nothing to be read again.
 func (p *pod) reloadable() error {
 	switch {
+	case p.flags.Run.config != nil:
+		return errors.New("it came from the command line, which cannot change: give -config a file")
 	case p.flags.Config == "-":
 		return errors.New("it came from standard input, which cannot be read again: give -config a file")
 	case p.flags.Config != "":

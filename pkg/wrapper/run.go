@@ -129,6 +129,8 @@ func load(f *flags, env *environment) (*spec.Config, error) {
 	var cfg *spec.Config
 	var err error
 	switch {
+	case f.Run.config != nil:
+		cfg, err = spec.Parse("command line", f.Run.config, spec.Options{})
 	case f.Config != "":
 		cfg, err = spec.Load(f.Config, spec.Options{Stdin: os.Stdin})
 	case env.config != "":

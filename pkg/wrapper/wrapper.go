@@ -50,7 +50,8 @@ type flags struct {
 	Install struct {
 		Target string `arg:"" name:"directory or file" help:"where to"`
 	} `cmd:"" uses:"" help:"copy this binary, and shared-lock where it lies beside it, to a directory or file"`
-	Ctl ctl `cmd:"" uses:"control-socket" help:"look at and control the processes of a running process-wrapper"`
+	Run runFlags `cmd:"" uses:"readiness-file,graceful-shutdown-deadline,drain-delay,envoy-drain,control-socket,pyroscope-url,prommerge-async,prommerge-sort,shared-lock-url" help:"run one program without a config file: run -ready-tcp localhost:80 -- nginx -g 'daemon off;'"`
+	Ctl ctl      `cmd:"" uses:"control-socket" help:"look at and control the processes of a running process-wrapper"`
 }
 
 // environment are the variables without a flag.
@@ -117,6 +118,11 @@ func dispatch(ctx context.Context, call *cli.Call, f *flags, env *environment) e
 	}
 	if f.Wait {
 		return wait(ctx, f)
+	}
+	if call.Command == "run" {
+		if err := f.Run.write(f); err != nil {
+			return err
+		}
 	}
 	return run(ctx, call, f, env)
 }
