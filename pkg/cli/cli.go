@@ -55,6 +55,10 @@ type Call struct {
 	Stdout  io.Writer
 	Stderr  io.Writer
 
+	// Complete returns what may stand in the place of the last of words, for a shell: commands and
+	// flags. argument says that it may be an argument of a command too, whose path is command.
+	Complete func(words []string) (candidates []string, command string, argument bool)
+
 	given map[string]bool
 }
 
@@ -153,6 +157,7 @@ func (p Program) parse(call *Call, args []string) error {
 			call.given[step.Flag.Name] = true
 		}
 	}
+	call.Complete = func(words []string) ([]string, string, bool) { return complete(parser.Model, words) }
 	call.Debug = own.Debug
 	call.Command = commandPath(parsed.Selected())
 	p.readEnv(os.LookupEnv)

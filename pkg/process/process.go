@@ -324,7 +324,7 @@ func (p *Process) to(phase status.Phase, detail string) {
 		return
 	}
 	now := time.Now()
-	if p.state.Phase != phase {
+	if p.state.Phase != phase || p.state.Since.IsZero() {
 		p.state.Since = now
 	}
 	switch {

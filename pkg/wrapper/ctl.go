@@ -48,6 +48,7 @@ type ctl struct {
 		Follow bool     `short:"f" help:"go on with what comes"`
 		Output string   `short:"o" help:"text or json" enum:"text,json" default:"text"`
 	} `cmd:"" help:"what happened to processes"`
+	Top    struct{} `cmd:"" help:"all processes on a terminal, live, with keys to restart, stop and see logs"`
 	Reload struct {
 		Output string `short:"o" help:"text or json" enum:"text,json" default:"text"`
 	} `cmd:"" help:"read the config again"`
@@ -64,8 +65,7 @@ type doing struct {
 func (c *ctl) run(ctx context.Context, call *cli.Call, socket, verb string) error {
 	ctx, cancel := cli.SignalContext(ctx)
 	defer cancel()
-	k := &controller{paths: controlPaths(socket), out: call.Stdout}
-	k.client = &http.Client{Transport: &http.Transport{DialContext: k.dial, DisableCompression: true}}
+	k := newController(socket, call.Stdout)
 	defer k.client.CloseIdleConnections()
 	err := c.dispatch(ctx, k, verb)
 	var usage *cli.ExitError
@@ -85,6 +85,8 @@ func (c *ctl) dispatch(ctx context.Context, k *controller, verb string) error {
 	switch verb {
 	case "status":
 		return k.status(ctx, c.Status.Names, c.Status.Output, c.Status.Watch)
+	case "top":
+		return k.top(ctx)
 	case "start":
 		return k.do(ctx, verb, &c.Start)
 	case "stop":
@@ -117,6 +119,12 @@ type controller struct {
 	paths  []string
 	client *http.Client
 	out    io.Writer
+}
+
+func newController(socket string, out io.Writer) *controller {
+	k := &controller{paths: controlPaths(socket), out: out}
+	k.client = &http.Client{Transport: &http.Transport{DialContext: k.dial, DisableCompression: true}}
+	return k
 }
 
 // dial connects to the first socket that is there.

@@ -160,6 +160,10 @@ func (n *plan) compare(old, m *member) {
 		n.update = append(n.update, m)
 	case another:
 		n.restarted = append(n.restarted, name)
+		if st, _ := n.states.Get(name); st.Phase == status.Failed {
+			st.Phase = status.Waiting // before what depends on it looks, which would fail with it
+			n.declare = append(n.declare, st)
+		}
 		m.proc.After(old.proc)
 		n.change.Put = append(n.change.Put, m.unit())
 	}

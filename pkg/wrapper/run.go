@@ -280,6 +280,7 @@ func (p *pod) serve(ctx context.Context, signals *signals, units []supervisor.Un
 	})
 	wg.Go(func() { p.sampler.Run(helpers, p.board) })
 	wg.Go(func() { p.ready.Run(helpers, p.board) })
+	signals.early(p) // before anybody else takes them
 	wg.Go(func() { signals.serve(helpers, p) })
 	wg.Go(func() { p.serveReloads(helpers) })
 	if p.control != nil {
@@ -301,7 +302,6 @@ func (p *pod) serve(ctx context.Context, signals *signals, units []supervisor.Un
 	wg.Go(func() { tidy(helpers, p.board, p.log) })
 	wg.Go(func() { announce(helpers, p.board, p.log) })
 
-	signals.early(p)
 	code := p.units.Run(ctx, supervisor.Config{
 		Units:      units,
 		DrainDelay: p.flags.DrainDelay,

@@ -5,6 +5,7 @@ package wrapper
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -50,8 +51,14 @@ type flags struct {
 	Install struct {
 		Target string `arg:"" name:"directory or file" help:"where to"`
 	} `cmd:"" uses:"" help:"copy this binary, and shared-lock where it lies beside it, to a directory or file"`
-	Run runFlags `cmd:"" uses:"readiness-file,graceful-shutdown-deadline,drain-delay,envoy-drain,control-socket,pyroscope-url,prommerge-async,prommerge-sort,shared-lock-url" help:"run one program without a config file: run -ready-tcp localhost:80 -- nginx -g 'daemon off;'"`
-	Ctl ctl      `cmd:"" uses:"control-socket" help:"look at and control the processes of a running process-wrapper"`
+	Run        runFlags `cmd:"" uses:"readiness-file,graceful-shutdown-deadline,drain-delay,envoy-drain,control-socket,pyroscope-url,prommerge-async,prommerge-sort,shared-lock-url" help:"run one program without a config file: run -ready-tcp localhost:80 -- nginx -g 'daemon off;'"`
+	Completion struct {
+		Shell string `arg:"" enum:"bash,zsh,fish" help:"bash, zsh or fish"`
+	} `cmd:"" uses:"" help:"print a script that teaches a shell to complete our command line"`
+	Complete struct {
+		Words []string `arg:"" optional:"" passthrough:""`
+	} `cmd:"" hidden:""`
+	Ctl ctl `cmd:"" uses:"control-socket" help:"look at and control the processes of a running process-wrapper"`
 }
 
 // environment are the variables without a flag.
@@ -112,6 +119,11 @@ func dispatch(ctx context.Context, call *cli.Call, f *flags, env *environment) e
 		return err
 	case "install":
 		return install(call, f.Install.Target)
+	case "completion":
+		_, err := io.WriteString(call.Stdout, completions[f.Completion.Shell])
+		return err
+	case "complete":
+		return completeWords(ctx, call, f)
 	}
 	if verb, ok := strings.CutPrefix(call.Command, "ctl "); ok {
 		return f.Ctl.run(ctx, call, f.ControlSocket, verb)

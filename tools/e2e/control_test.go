@@ -105,9 +105,10 @@ func TestControlShowsProcesses(t *testing.T) {
 			t.Errorf("status lacks %q:\n%s", want, table)
 		}
 	}
-	if out := w.must("status", "-o", "names"); out != "a\nb\n" {
-		t.Errorf("names: %q", out)
+	if top := w.must("top"); !strings.HasPrefix(top, "pod: not ready\nNAME ") { // there is no terminal
+		t.Errorf("top:\n%s", top)
 	}
+	w.prints("a\nb\n", "status", "-o", "names")
 	var all struct{ Processes []state }
 	if err := json.Unmarshal([]byte(w.must("status", "-o", "json")), &all); err != nil || len(all.Processes) != 2 {
 		t.Errorf("json: %v, %+v", err, all)
@@ -129,6 +130,32 @@ func TestControlShowsProcesses(t *testing.T) {
 		if !json.Valid([]byte(line)) {
 			t.Errorf("no JSON: %s", line)
 		}
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	w := start(t, options{config: script("alpha", forever) + script("beta", forever)})
+	w.ready()
+	for _, test := range []struct{ words, want string }{
+		{"c", "completion ctl"},
+		{"ctl re", "reload restart"},
+		{"ctl restart -wi", "-within"},
+		{"ctl -control-socket SOCKET restart a", "alpha"},
+		{"ctl -control-socket=SOCKET logs -n 5 ", "alpha beta"},
+		{"-config ", ""},
+		{"ctl -control-socket /nowhere restart a", ""},
+		{"run -- ", ""},
+	} {
+		words := strings.Split(strings.ReplaceAll(test.words, "SOCKET", w.socket), " ")
+		got := command(t, nil, append([]string{program("process-wrapper"), "complete", "--"}, words...)...)
+		if lines := strings.Join(strings.Fields(got.stdout), " "); lines != test.want || got.code != 0 {
+			t.Errorf("%q: %q, want %q (%+v)", test.words, lines, test.want, got)
+		}
+	}
+	bash := command(t, nil, "bash", "-c", `eval "$("$0" completion bash)"; PATH=$(dirname "$0"):$PATH
+COMP_WORDS=(process-wrapper ctl sta); COMP_CWORD=2; _process_wrapper; echo "${COMPREPLY[*]}"`, program("process-wrapper"))
+	if got := strings.Fields(bash.stdout); strings.Join(got, " ") != "start status" {
+		t.Errorf("bash: %+v", bash)
 	}
 }
 

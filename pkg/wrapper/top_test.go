@@ -1,0 +1,64 @@
+package wrapper
+
+import (
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+)
+
+func TestKeysAreTakenApart(t *testing.T) {
+	for in, want := range map[string]string{
+		"q":                   "q",
+		"\x1b[A\x1b[Bs":       "up down s",
+		"\x1bOA":              "up",
+		"\x1b[C":              "",
+		"\x1b":                "\x1b",
+		"rl\x03":              "r l \x03",
+		"\x1b[A\x1b[A\x1b[Ax": "up up up x",
+	} {
+		if got := strings.Join(keysOf([]byte(in)), " "); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestTextForATerminalHoldsNoControl(t *testing.T) {
+	if got := printable("a\x1b[2Jb\tc\r\u0085d\x7f é"); got != "a[2Jb cd é" {
+		t.Errorf("got %q", got)
+	}
+	if got := brief(`time=2026-11-28T21:41:13.649Z level=info name=web pid=7 out=stderr msg="x"`); got != `21:41:13 stderr msg="x"` {
+		t.Errorf("got %q", got)
+	}
+	if got := brief("plain out= text"); got != "plain out= text" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestLinesOfTheTableFitTheirColumns(t *testing.T) {
+	now := time.Now()
+	pid, cause := 4711, "exited with code 3"
+	next := now.Add(90 * time.Second)
+	rows := []row{
+		{Name: "wéb", Phase: "ready", Ready: true, PID: &pid, Since: now.Add(-26 * time.Hour)},
+		{Name: "crash", Phase: "backoff", Restarts: 12, Since: now.Add(-3 * time.Second), Cause: &cause, Next: &next},
+	}
+	lines := align(cells(rows, now))
+	want := []string{
+		"NAME   PHASE    READY   PID  RESTARTS     FOR  CPU  MEMORY  WHY",
+		"wéb    ready    yes    4711         0  26h00m",
+		"crash  backoff  no                 12      3s               last end: exited with code 3; next start in 1m30s",
+	}
+	for i := range want {
+		if lines[i] != want[i] {
+			t.Errorf("got  %q\nwant %q", lines[i], want[i])
+		}
+	}
+	for _, width := range []int{1, 10, 80, 200} {
+		for _, l := range lines {
+			if n := utf8.RuneCountInString(shorten(l, width)); n > width {
+				t.Errorf("%d runes in %d: %q", n, width, l)
+			}
+		}
+	}
+}
