@@ -32,6 +32,8 @@ func (l *launch) find() (string, error) {
 		}
 		mode, err := l.stat(path)
 		switch {
+		case err != nil && reasonOf(err) == ReasonResources:
+			return "", &StartError{Step: "find program", Path: name, Reason: ReasonResources, Err: err}
 		case err != nil || !mode.IsRegular():
 		case mode&0o111 == 0:
 			denied = path

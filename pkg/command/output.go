@@ -26,7 +26,7 @@ const (
 func (r *Reaper) Output(ctx context.Context, cmd *Command, max int) (Result, error) {
 	from, to, err := os.Pipe()
 	if err != nil {
-		return Result{}, fmt.Errorf("make a pipe: %w", err)
+		return Result{}, &StartError{Step: "make a pipe", Reason: ReasonResources, Err: err}
 	}
 	defer from.Close()
 	run := *cmd

@@ -42,7 +42,11 @@ func resolve(a *Attr) (*ids, error) {
 	}
 	found, err := lookupUser(a.Chroot, spec)
 	if err != nil {
-		return nil, &StartError{Step: "set user " + cmp.Or(usr, "(ours)") + " group " + cmp.Or(grp, "(its own)"), Reason: ReasonUser, Err: err}
+		e := &StartError{Step: "set user " + cmp.Or(usr, "(ours)") + " group " + cmp.Or(grp, "(its own)"), Reason: ReasonUser, Err: err}
+		if reasonOf(err) == ReasonResources {
+			e.Reason = ReasonResources
+		}
+		return nil, e
 	}
 	if a.NonRoot && found.Uid == 0 {
 		return nil, errRoot
