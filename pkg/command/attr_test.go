@@ -285,7 +285,7 @@ func TestDeathSignalComesWithOurEndOnly(t *testing.T) {
 			if err != nil {
 				t.Fatalf("said %q", text)
 			}
-			eventually(t, "the grandchild is gone", func() bool { p, ok := readProc(pid); return !ok || !p.alive() })
+			eventually(t, "the grandchild is gone", func() bool { p, ok := look(pid); return !ok || !p.alive() })
 		})
 	}
 }
@@ -304,7 +304,7 @@ func helperPdeath() error {
 	if err != nil {
 		return err
 	}
-	if p, ok := readProc(child.PID()); !ok || !p.alive() {
+	if p, ok := look(child.PID()); !ok || !p.alive() {
 		return errors.New("the child died with a thread of ours")
 	}
 	fmt.Println(child.PID())
