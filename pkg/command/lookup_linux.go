@@ -151,7 +151,7 @@ func (l *launch) explain(err error) error {
 	if e := l.explainDirs(errno); e != nil {
 		return e
 	}
-	if errno == syscall.EPERM && l.ids != nil && os.Geteuid() != 0 {
+	if errno == syscall.EPERM && l.ids != nil && !mayBecome() {
 		return l.ids.denied(errno)
 	}
 	if errno == syscall.EPERM && l.caps.ambient != 0 {
