@@ -164,6 +164,8 @@ func helper(name string) int {
 	switch name {
 	case "as-user": // what a wrapper without privileges can start
 		err = helperAsUser()
+	case "as-root":
+		err = helperAsRoot()
 	case "blind":
 		err = helperBlind()
 	case "kill-rest":
