@@ -293,7 +293,7 @@ func (p *Pump) discard(b []byte, cause error) {
 	if p.muted.IsZero() {
 		p.muted = p.now.Add(retryAfter)
 	}
-	if cause != nil {
+	if cause != nil && !errors.Is(cause, unix.EAGAIN) { // that says nothing of why
 		p.cause = cause
 	}
 	n := countLines(b)
@@ -331,7 +331,7 @@ func (p *Pump) await() error {
 		p.giveUp = now.Add(time.Duration(p.flushFor.Load()))
 	}
 	if !now.Before(p.giveUp) {
-		return errEnded
+		return errNotTaken
 	}
 	return p.dst.wait(p.giveUp)
 }
