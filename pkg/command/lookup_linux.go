@@ -145,6 +145,8 @@ func (l *launch) explain(err error) error {
 		return &StartError{Step: "fork", Reason: ReasonResources, Err: fmt.Errorf("%w: the limit of processes (pids cgroup, ulimit -u) is reached", errno)}
 	case syscall.ENOMEM:
 		return &StartError{Step: "fork", Reason: ReasonResources, Err: fmt.Errorf("%w: out of memory, or its limit is reached", errno)}
+	case syscall.EBADF: // what dup3 says of a number that is over the limit
+		return &StartError{Step: "fork", Reason: ReasonResources, Err: fmt.Errorf("%w: raise the limit of open files", syscall.EMFILE)}
 	case syscall.EMFILE, syscall.ENFILE:
 		return &StartError{Step: "fork", Reason: ReasonResources, Err: fmt.Errorf("%w: raise the limit of open files", errno)}
 	}

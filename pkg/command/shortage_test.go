@@ -57,3 +57,13 @@ func TestAShortageIsCalledOne(t *testing.T) {
 		_ = f.Close()
 	}
 }
+
+func TestANumberBeyondTheLimitIsAShortageToo(t *testing.T) {
+	r := running(t)
+	r.forkExec = func(string, []string, *syscall.ProcAttr) (int, error) { return 0, syscall.EBADF }
+	_, err := r.Start(sh("true"))
+	var e *StartError
+	if !errors.As(err, &e) || e.Reason != ReasonResources || !errors.Is(err, syscall.EMFILE) {
+		t.Errorf("%v", err)
+	}
+}
