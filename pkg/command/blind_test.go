@@ -58,6 +58,9 @@ func helperBlind() error {
 	} else if err == nil || !strings.Contains(err.Error(), want) {
 		return fmt.Errorf("impaired by %v", err)
 	}
+	if res, err := r.Output(ctx, sh("sleep 1000 & exit 3"), 10); err != nil || res.Status.Code() != 3 {
+		return fmt.Errorf("a command that leaves something ends with %v, %v", res.Status, err)
+	}
 	c := sh("trap '' TERM; sleep 1000 & (setsid sleep 1000 &); sleep 0.2")
 	if hides {
 		c = sh("trap '' TERM; sleep 1000 & sleep 0.2")
