@@ -312,6 +312,7 @@ func (p *pod) serve(ctx context.Context, signals *signals, units []supervisor.Un
 			p.log.Error("the wait loop ended", "err", err)
 		}
 	})
+	wg.Go(func() { makeThreads(spareThreads) })
 	wg.Go(func() { p.sampler.Run(helpers, p.board) })
 	wg.Go(func() { p.ready.Run(helpers, p.board) })
 	signals.early(p) // before anybody else takes them

@@ -2,8 +2,15 @@ package e2e
 
 import (
 	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -54,6 +61,68 @@ func TestAHealthyProcessOutlivesOurShortageOfDescriptors(t *testing.T) {
 	}
 	if n := w.metric(`process_wrapper_probe_total{probe="exec",process_name="web",result="unknown"}`); n < 5 {
 		t.Errorf("%v inconclusive checks are counted", n)
+	}
+	if got := w.stop(); got != 0 {
+		t.Errorf("exit code %d", got)
+	}
+}
+
+func TestAWrapperOutlivesTheEndOfItsProcesses(t *testing.T) {
+	t.Parallel()
+	needs(t, "setpriv", "prlimit")
+	needsRoot(t)
+	dir, err := os.MkdirTemp("", "process-wrapper-nproc-") // t.TempDir is not for others
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile(filepath.Join(bin, "process-wrapper"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "process-wrapper")
+	if err := os.WriteFile(file, program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	config := script("web", forever, `readiness: {delay: 0s, period: 100ms, failureThreshold: 2, exec: {command: {entrypoint: /bin/true}}}`)
+	w := start(t, options{config: "", args: nil, env: []string{"CONFIG=" + config},
+		under: []string{"setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups"}, program: file})
+	w.ready()
+	before := w.in("web", "ready")
+	eventually(t, "its threads are there", func() error {
+		if tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", w.pid)); len(tasks) < 12 {
+			return fmt.Errorf("%d threads", len(tasks))
+		}
+		return nil
+	})
+	nproc := func(soft string) {
+		as := exec.Command("setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups", "prlimit", "--pid", strconv.Itoa(w.pid), "--nproc="+soft+":")
+		if out, err := as.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	nproc("1")
+	w.stderr.waitFor(t, regexp.MustCompile(`probe=exec result=unknown err="run /bin/true: could not be tried: fork: .*the limit of processes`))
+	url := w.url("/metrics")
+	var wg sync.WaitGroup
+	for range 30 {
+		wg.Go(func() {
+			for range 20 {
+				if resp, err := http.Get(url); err == nil {
+					_, _ = io.Copy(io.Discard, resp.Body)
+					_ = resp.Body.Close()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	nproc("1000")
+	w.ready()
+	if after := w.in("web", "ready"); after.PID != before.PID || after.Restarts != 0 {
+		t.Errorf("it was %+v and is %+v", before, after)
 	}
 	if got := w.stop(); got != 0 {
 		t.Errorf("exit code %d", got)
