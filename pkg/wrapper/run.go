@@ -235,7 +235,7 @@ func sameFile(a, b *os.File) bool {
 func (p *pod) build(cfg *spec.Config, format output.Format) ([]supervisor.Unit, error) {
 	p.builder = &builder{
 		environ: os.Environ(), format: format, deadline: p.flags.GracefulShutdownDeadline,
-		out: p.out, err: p.err, reaper: p.reaper, pod: p.units,
+		out: p.out, err: p.err, reaper: p.reaper, queue: newQueue(p.units.Halt(), maxStarts), pod: p.units,
 		counters: p.counts.add, memory: p.sampler.Watch,
 		ended: p.sampler.Ended, oom: telemetry.NewOOM(), beats: p.beats, log: p.log,
 	}

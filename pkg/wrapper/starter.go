@@ -37,6 +37,7 @@ type starter struct {
 	ended   func(name string, pid int, cpu time.Duration)
 	oom     *telemetry.OOM
 	beats   *api.Heartbeats
+	queue   *queue  // of all starts
 	starts  *starts // nil: nobody asks
 
 	keepEnv bool                     // probes or hooks need it
@@ -52,6 +53,11 @@ type stream struct {
 
 // Start starts the command with new pipes.
 func (s *starter) Start() (process.Child, error) {
+	leave, err := s.queue.enter()
+	if err != nil {
+		return nil, &startError{err}
+	}
+	defer leave()
 	env, err := s.p.Environ(s.environ, nil)
 	if err != nil {
 		return nil, &startError{err}
