@@ -51,11 +51,7 @@ func helperBlind() error {
 	defer cancel()
 	r := NewReaper()
 	defer background(r)()
-	if err := r.Impaired(); lacks || hides {
-		if err != nil {
-			return err
-		}
-	} else if err == nil || !strings.Contains(err.Error(), want) {
+	if err := r.Impaired(); (err == nil) != (lacks || hides) || err != nil && !strings.Contains(err.Error(), want) {
 		return fmt.Errorf("impaired by %v", err)
 	}
 	if res, err := r.Output(ctx, sh("sleep 1000 & exit 3"), 10); err != nil || res.Status.Code() != 3 {
@@ -79,8 +75,16 @@ func helperBlind() error {
 			return err
 		}
 	}
+	told := func(err error) bool { // of what cannot be seen, where it cannot be ended either
+		return hides && err == nil || !hides && err != nil && strings.Contains(err.Error(), want)
+	}
+	return endBlindly(ctx, r, child, told)
+}
+
+// endBlindly sweeps a child, then ends all.
+func endBlindly(ctx context.Context, r *Reaper, child *Child, told func(error) bool) error {
 	began := time.Now()
-	if _, err := child.Sweep(ctx, 300*time.Millisecond); !hides && (err == nil || !strings.Contains(err.Error(), want)) || hides && err != nil {
+	if _, err := child.Sweep(ctx, 300*time.Millisecond); !told(err) {
 		return fmt.Errorf("sweep: %v", err)
 	}
 	if took := time.Since(began); took > 10*time.Second {
@@ -89,7 +93,7 @@ func helperBlind() error {
 	if child.groupExists() {
 		return errors.New("its group exists")
 	}
-	if _, err := r.KillRest(ctx, 0); !hides && (err == nil || !strings.Contains(err.Error(), want)) || hides && err != nil {
+	if _, err := r.KillRest(ctx, 0); !told(err) {
 		return fmt.Errorf("kill the rest: %v", err)
 	}
 	if err := syscall.Kill(-1, 0); err != syscall.ESRCH {

@@ -334,12 +334,12 @@ func (r *run) shutdown(q request) int {
 		}
 	}
 	r.wg.Wait()
-	return r.exitCode(d.killed && r.force)
+	return r.exitCode(d.killed)
 }
 
 // exitCode returns the code of the pod, all of whose units are gone.
 func (r *run) exitCode(killed bool) int {
-	if killed && r.code <= 0 {
+	if killed && r.force && r.code <= 0 {
 		return ExitKilled
 	}
 	return max(r.code, 0)
