@@ -57,18 +57,9 @@ func helperBlind() error {
 	if res, err := r.Output(ctx, sh("sleep 1000 & exit 3"), 10); err != nil || res.Status.Code() != 3 {
 		return fmt.Errorf("a command that leaves something ends with %v, %v", res.Status, err)
 	}
-	c := sh("trap '' TERM; sleep 1000 & (setsid sleep 1000 &); sleep 0.2")
-	if hides {
-		c = sh("trap '' TERM; sleep 1000 & sleep 0.2")
-		c.Attr.UID, c.Attr.GID = ptr[uint32](65534), ptr[uint32](65534)
-	}
-	child, err := r.Start(c)
+	child, err := leave(r, hides)
 	if err != nil {
 		return err
-	}
-	<-child.Exited()
-	if !child.groupExists() {
-		return errors.New("it left nothing")
 	}
 	if lacks {
 		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 3, Max: 1024}); err != nil {
@@ -79,6 +70,24 @@ func helperBlind() error {
 		return hides && err == nil || !hides && err != nil && strings.Contains(err.Error(), want)
 	}
 	return endBlindly(ctx, r, child, told)
+}
+
+// leave starts what leaves something behind, of another user where that is hidden.
+func leave(r *Reaper, hidden bool) (*Child, error) {
+	c := sh("trap '' TERM; sleep 1000 & (setsid sleep 1000 &); sleep 0.2")
+	if hidden {
+		c = sh("trap '' TERM; sleep 1000 & sleep 0.2")
+		c.Attr.UID, c.Attr.GID = ptr[uint32](65534), ptr[uint32](65534)
+	}
+	child, err := r.Start(c)
+	if err != nil {
+		return nil, err
+	}
+	<-child.Exited()
+	if !child.groupExists() {
+		return nil, errors.New("it left nothing")
+	}
+	return child, nil
 }
 
 // endBlindly sweeps a child, then ends all.
