@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -62,7 +63,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		ConnState:         s.conns.state,
 		ConnContext:       s.conns.context,
 		BaseContext:       func(net.Listener) context.Context { return requests },
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+		ErrorLog:          log.New(&quiet{log: s.log}, "", 0),
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()

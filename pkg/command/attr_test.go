@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
@@ -225,16 +226,10 @@ dropped: drop capability CHOWN: operation not permitted: needs CAP_SETPCAP; with
 }
 
 func helperAsUser() error {
-	r := NewReaper()
-	stop := background(r)
-	defer stop()
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return err
 	}
-	for _, tt := range []struct {
-		name string
-		attr Attr
-	}{
+	return tryAll([]attempt{
 		{"same user", Attr{UID: ptr[uint32](65534), GID: ptr[uint32](65534)}},
 		{"same user, no new privileges, all dropped", Attr{UID: ptr[uint32](65534), NoNewPrivs: true, CapDrop: []string{"ALL"}}},
 		{"another user", Attr{UID: ptr[uint32](1)}},
@@ -245,7 +240,20 @@ func helperAsUser() error {
 		{"ambient", Attr{AmbientCaps: []string{"NET_ADMIN"}}},
 		{"added", Attr{CapAdd: []string{"NET_ADMIN"}}},
 		{"dropped", Attr{CapDrop: []string{"CHOWN"}}},
-	} {
+	})
+}
+
+type attempt struct {
+	name string
+	attr Attr
+}
+
+// tryAll prints how starts end.
+func tryAll(attempts []attempt) error {
+	r := NewReaper()
+	stop := background(r)
+	defer stop()
+	for _, tt := range attempts {
 		c := sh("exit 0")
 		c.Attr = tt.attr
 		child, err := r.Start(c)
@@ -285,7 +293,7 @@ func TestDeathSignalComesWithOurEndOnly(t *testing.T) {
 			if err != nil {
 				t.Fatalf("said %q", text)
 			}
-			eventually(t, "the grandchild is gone", func() bool { p, ok := readProc(pid); return !ok || !p.alive() })
+			eventually(t, "the grandchild is gone", func() bool { p, ok := look(pid); return !ok || !p.alive() })
 		})
 	}
 }
@@ -304,9 +312,41 @@ func helperPdeath() error {
 	if err != nil {
 		return err
 	}
-	if p, ok := readProc(child.PID()); !ok || !p.alive() {
+	if p, ok := look(child.PID()); !ok || !p.alive() {
 		return errors.New("the child died with a thread of ours")
 	}
 	fmt.Println(child.PID())
 	return nil
+}
+
+func TestRootWithoutPowersStaysWhoItIs(t *testing.T) {
+	needRoot(t)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command("setpriv", "--bounding-set", "-all", "--inh-caps", "-all", exe)
+	c.Env = append(os.Environ(), helperEnv+"=as-root")
+	out, err := c.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	want := `root: exit code 0
+root by name: exit code 0
+root in the shim: exit code 0
+another user: set user 1 group 1: operation not permitted: needs CAP_SETUID and CAP_SETGID, which the wrapper lacks although it is root [user]
+`
+	if string(out) != want {
+		t.Errorf("got\n%s\nwant\n%s", out, want)
+	}
+}
+
+// helperAsRoot has no capabilities.
+func helperAsRoot() error {
+	return tryAll([]attempt{
+		{"root", Attr{UID: ptr[uint32](0), GID: ptr[uint32](0)}},
+		{"root by name", Attr{User: "root"}},
+		{"root in the shim", Attr{UID: ptr[uint32](0), Umask: ptr(0)}},
+		{"another user", Attr{UID: ptr[uint32](1)}},
+	})
 }

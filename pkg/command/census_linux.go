@@ -2,6 +2,8 @@ package command
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strconv"
@@ -34,22 +36,35 @@ func (p *proc) alive() bool {
 type census struct {
 	of    map[*Child][]proc // alive, of the children that are being swept
 	below []proc            // alive, all our descendants
+	procs map[int]*proc     // all that can be seen
+	err   error             // why it is not whole
 }
 
 // takeCensus makes a pass. Registry and orphans are read after it, so a process
 // in it that has no entry was not started by us or is dead.
 func (r *Reaper) takeCensus() *census {
+	procs, err := readProcs()
+	if err != nil {
+		return &census{err: err}
+	}
 	b := &book{
 		self:    os.Getpid(),
 		run:     r.run,
-		procs:   readProcs(),
+		procs:   procs,
 		living:  make(map[int]bool),
 		bySeq:   make(map[uint64]*Child),
 		byPID:   make(map[int]*Child),
 		cookies: make(map[int]uint64),
 	}
 	r.lookAtChildren()
+	r.register(b)
+	return b.close()
+}
+
+// register enters what we know of our children.
+func (r *Reaper) register(b *book) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	for pid := range r.children {
 		b.living[pid] = true
 	}
@@ -65,31 +80,45 @@ func (r *Reaper) takeCensus() *census {
 	for pid, seen := range r.adopted {
 		b.orphans[pid] = seen
 		if p := b.procs[pid]; p == nil || p.ppid != b.self { // came during the pass
-			if p, ok := readProc(pid); ok {
-				b.procs[pid] = &p
+			now, err := lookAt(pid)
+			if err == nil {
+				b.procs[pid] = &now
 			}
+			b.note(err)
 		}
 	}
-	r.mu.Unlock()
-	return b.close()
 }
 
-// readProcs reads every process. A process whose parent ended between the two
-// reads is read again: it has a new parent.
-func readProcs() map[int]*proc {
+// readProcs reads every process that it may read. The error says why there are
+// more. A process whose parent ended between the two reads is read again: it has a
+// new parent.
+func readProcs() (map[int]*proc, error) {
 	names, err := readDirNames("/proc")
 	if err != nil {
-		return nil
+		return nil, fmt.Errorf("list processes: %w", err)
 	}
 	procs := make(map[int]*proc, len(names))
 	buf := make([]byte, maxStat)
 	for _, name := range names {
-		if pid, err := strconv.Atoi(name); err == nil {
-			if p, ok := readProcInto(pid, buf); ok {
-				procs[pid] = &p
-			}
+		pid, err := strconv.Atoi(name)
+		if err != nil {
+			continue
+		}
+		switch p, err := readProcInto(pid, buf); {
+		case err == nil:
+			procs[pid] = &p
+		case lacking(err):
+			return nil, err
 		}
 	}
+	if procs[os.Getpid()] == nil {
+		return nil, errNoProc
+	}
+	return procs, repair(procs)
+}
+
+// repair reads again what lost its parent meanwhile.
+func repair(procs map[int]*proc) error {
 	for range repairs {
 		changed := false
 		for pid, p := range procs {
@@ -98,35 +127,51 @@ func readProcs() map[int]*proc {
 			}
 			changed = true
 			delete(procs, pid)
-			if now, ok := readProc(pid); ok {
-				procs[pid] = &now
-				if parent, ok := readProc(now.ppid); ok {
-					procs[now.ppid] = &parent
-				}
+			now, err := lookAt(pid)
+			if lacking(err) {
+				return err
+			}
+			if err != nil {
+				continue
+			}
+			procs[pid] = &now
+			parent, err := lookAt(now.ppid)
+			if lacking(err) {
+				return err
+			}
+			if err == nil {
+				procs[now.ppid] = &parent
 			}
 		}
 		if !changed {
 			break
 		}
 	}
-	return procs
+	return nil
 }
 
-func readProc(pid int) (proc, bool) { return readProcInto(pid, make([]byte, maxStat)) }
+// lookAt reads one process. The error is errGone if there is none.
+func lookAt(pid int) (proc, error) { return readProcInto(pid, make([]byte, maxStat)) }
 
-// readProcInto reads one process; buf is scratch.
-func readProcInto(pid int, buf []byte) (p proc, ok bool) {
-	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return p, false
+// readProcInto is lookAt; buf is scratch.
+func readProcInto(pid int, buf []byte) (p proc, err error) {
+	fd, err := open("/proc/"+strconv.Itoa(pid)+"/stat", unix.O_RDONLY|unix.O_CLOEXEC)
+	n := 0
+	if err == nil {
+		n, err = unix.Read(fd, buf)
+		unix.Close(fd)
 	}
-	n, err := unix.Read(fd, buf)
-	unix.Close(fd)
-	if err != nil {
-		return p, false
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) {
+		return p, errGone
 	}
-	p, ok = parseStat(buf[:n])
-	return p, ok && p.pid == pid
+	if err != nil {
+		return p, fmt.Errorf("look at process %d: %w", pid, err)
+	}
+	p, ok := parseStat(buf[:n])
+	if !ok || p.pid != pid {
+		return p, fmt.Errorf("look at process %d: its status is malformed", pid)
+	}
+	return p, nil
 }
 
 // parseStat parses /proc/PID/stat, see proc_pid_stat(5). The name, in brackets,
@@ -169,14 +214,14 @@ func parseStat(b []byte) (p proc, ok bool) {
 
 // readCookie returns the incarnation that marked a process's environment, 0 if
 // none did or it cannot be read.
-func readCookie(pid int, run string) uint64 {
+func readCookie(pid int, run string) (uint64, error) {
 	f, err := os.Open("/proc/" + strconv.Itoa(pid) + "/environ")
 	if err != nil {
-		return 0
+		return 0, err
 	}
 	defer f.Close()
 	env, _ := io.ReadAll(io.LimitReader(f, maxEnviron)) // what came before an error counts
-	return findCookie(env, run)
+	return findCookie(env, run), nil
 }
 
 func findCookie(env []byte, run string) uint64 {

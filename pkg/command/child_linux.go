@@ -77,7 +77,8 @@ func (c *Child) Killed() bool {
 // Sweep ends, after the exit, what the process left behind: members of its group
 // and descendants that left it get SIGTERM at once and SIGKILL after grace, at
 // most 2 s, or at once when ctx ends. It returns when none is left, with how many
-// it signalled, or with an error that says which ones would not die.
+// it signalled, or with an error that says which ones would not die. Where it
+// cannot see what is there, it ends the group alone, and the error says so.
 func (c *Child) Sweep(ctx context.Context, grace time.Duration) (int, error) {
 	c.r.mu.Lock()
 	if c.r.children[c.pid] == c {
@@ -94,7 +95,7 @@ func (c *Child) Sweep(ctx context.Context, grace time.Duration) (int, error) {
 		}
 	}()
 
-	n, err := c.r.clear(ctx, min(grace, maxGrace), c.survivors)
+	n, err := c.r.clear(ctx, min(grace, maxGrace), killWait, c.quarry())
 	if err != nil {
 		return n, fmt.Errorf("sweep %s: %w", c.name, err)
 	}

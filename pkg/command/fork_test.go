@@ -188,7 +188,7 @@ func TestForkThatOutlivesRunLeavesNothing(t *testing.T) {
 	stop()
 	close(let)
 	wg.Wait()
-	if _, ok := readProc(born); ok {
+	if _, ok := look(born); ok {
 		t.Errorf("process %d is left", born)
 	}
 }

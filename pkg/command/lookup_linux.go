@@ -32,6 +32,8 @@ func (l *launch) find() (string, error) {
 		}
 		mode, err := l.stat(path)
 		switch {
+		case err != nil && reasonOf(err) == ReasonResources:
+			return "", &StartError{Step: "find program", Path: name, Reason: ReasonResources, Err: err}
 		case err != nil || !mode.IsRegular():
 		case mode&0o111 == 0:
 			denied = path
@@ -143,13 +145,15 @@ func (l *launch) explain(err error) error {
 		return &StartError{Step: "fork", Reason: ReasonResources, Err: fmt.Errorf("%w: the limit of processes (pids cgroup, ulimit -u) is reached", errno)}
 	case syscall.ENOMEM:
 		return &StartError{Step: "fork", Reason: ReasonResources, Err: fmt.Errorf("%w: out of memory, or its limit is reached", errno)}
+	case syscall.EBADF: // what dup3 says of a number that is over the limit
+		return &StartError{Step: "fork", Reason: ReasonResources, Err: fmt.Errorf("%w: raise the limit of open files", syscall.EMFILE)}
 	case syscall.EMFILE, syscall.ENFILE:
 		return &StartError{Step: "fork", Reason: ReasonResources, Err: fmt.Errorf("%w: raise the limit of open files", errno)}
 	}
 	if e := l.explainDirs(errno); e != nil {
 		return e
 	}
-	if errno == syscall.EPERM && l.ids != nil && os.Geteuid() != 0 {
+	if errno == syscall.EPERM && l.ids != nil && !mayBecome() {
 		return l.ids.denied(errno)
 	}
 	if errno == syscall.EPERM && l.caps.ambient != 0 {

@@ -103,16 +103,28 @@ func marked(text string) (pids []int) {
 			continue
 		}
 		env, _ := os.ReadFile("/proc/" + name + "/environ")
-		if p, ok := readProc(pid); ok && p.alive() && strings.Contains(string(env), text) {
+		if p, ok := look(pid); ok && p.alive() && strings.Contains(string(env), text) {
 			pids = append(pids, pid)
 		}
 	}
 	return pids
 }
 
+// everybody returns all processes that can be seen.
+func everybody() map[int]*proc {
+	procs, _ := readProcs()
+	return procs
+}
+
+// look reads one process.
+func look(pid int) (p proc, ok bool) {
+	p, err := lookAt(pid)
+	return p, err == nil
+}
+
 // zombies returns our dead children that nobody collected.
 func zombies() (pids []int) {
-	for pid, p := range readProcs() {
+	for pid, p := range everybody() {
 		if p.ppid == os.Getpid() && p.state == 'Z' {
 			pids = append(pids, pid)
 		}
@@ -152,6 +164,10 @@ func helper(name string) int {
 	switch name {
 	case "as-user": // what a wrapper without privileges can start
 		err = helperAsUser()
+	case "as-root":
+		err = helperAsRoot()
+	case "blind":
+		err = helperBlind()
 	case "kill-rest":
 		err = helperKillRest()
 	case "masked":

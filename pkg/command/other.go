@@ -31,6 +31,9 @@ type Reaper struct {
 // NewReaper returns a reaper.
 func NewReaper() *Reaper { return &Reaper{children: make(map[*Child]bool)} }
 
+// Impaired returns nil.
+func (r *Reaper) Impaired() error { return nil }
+
 // Run waits for ctx.
 func (r *Reaper) Run(ctx context.Context) error {
 	<-ctx.Done()

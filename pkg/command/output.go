@@ -21,12 +21,13 @@ const (
 // wrote to stdout and stderr; Stdout and Stderr of cmd are not used. When ctx ends
 // the whole group and everything that left it is killed, and the error wraps the
 // cause of ctx. What a command leaves running when it exits by itself is ended
-// too, gently. It returns soon after the exit or ctx, at the latest after some seconds,
+// too, gently; if it cannot be, that says nothing of the command, and KillRest ends
+// it. It returns soon after the exit or ctx, at the latest after some seconds,
 // also when something holds the pipe. An exit code is not an error.
 func (r *Reaper) Output(ctx context.Context, cmd *Command, max int) (Result, error) {
 	from, to, err := os.Pipe()
 	if err != nil {
-		return Result{}, fmt.Errorf("make a pipe: %w", err)
+		return Result{}, &StartError{Step: "make a pipe", Reason: ReasonResources, Err: err}
 	}
 	defer from.Close()
 	run := *cmd
@@ -50,8 +51,8 @@ func (r *Reaper) Output(ctx context.Context, cmd *Command, max int) (Result, err
 func finish(ctx context.Context, c *Child) error {
 	select {
 	case <-c.Exited():
-		_, err := c.Sweep(ctx, outputGrace)
-		return err
+		_, _ = c.Sweep(ctx, outputGrace)
+		return nil
 	case <-ctx.Done():
 	}
 	cause := context.Cause(ctx)
@@ -66,7 +67,7 @@ func finish(ctx context.Context, c *Child) error {
 		return fmt.Errorf("run %s: %w; process %d does not die", c.name, cause, c.pid)
 	}
 	if _, err := c.Sweep(ctx, 0); err != nil {
-		cause = errors.Join(cause, err)
+		return fmt.Errorf("run %s: %w; %v", c.name, cause, err) // the cause decides
 	}
 	return fmt.Errorf("run %s: %w", c.name, cause)
 }

@@ -10,6 +10,7 @@ type book struct {
 	bySeq   map[uint64]*Child // being swept
 	byPID   map[int]*Child    // being swept, with a group of their own
 	cookies map[int]uint64    // read so far
+	lacked  error             // why something was not read that can be
 
 	verdicts map[int]verdict
 	heirs    map[int]*Child // learnt from a descendant's cookie
@@ -51,7 +52,7 @@ func (b *book) close() *census {
 			}
 		}
 	}
-	c := &census{of: make(map[*Child][]proc)}
+	c := &census{of: make(map[*Child][]proc), procs: b.procs, err: b.lacked}
 	for pid, v := range b.verdicts {
 		p := b.procs[pid]
 		if v.relation == outside || !p.alive() {
@@ -123,10 +124,19 @@ func (b *book) inspect(p *proc) verdict {
 func (b *book) cookie(pid int) uint64 {
 	seq, ok := b.cookies[pid]
 	if !ok {
-		seq = readCookie(pid, b.run)
+		var err error
+		seq, err = readCookie(pid, b.run)
+		b.note(err)
 		b.cookies[pid] = seq
 	}
 	return seq
+}
+
+// note keeps an error that may be another one the next time.
+func (b *book) note(err error) {
+	if lacking(err) {
+		b.lacked = err
+	}
 }
 
 // learn concludes from a process of a child that its session, unless it is ours,

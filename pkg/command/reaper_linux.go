@@ -24,7 +24,8 @@ type Reaper struct {
 	seq     atomic.Uint64 // incarnations so far
 	setup   func() error  // once, by the first Start or Run
 	running atomic.Bool
-	deaf    bool // we were started with signals blocked; written by setup
+	deaf    bool  // we were started with signals blocked; written by setup
+	blind   error // why /proc does not show our processes; written by setup
 
 	forkExec func(path string, argv []string, attr *syscall.ProcAttr) (pid int, err error)
 	remote   func(fs int64) bool // says of a file system whether it may hang
@@ -65,20 +66,21 @@ func NewReaper() *Reaper {
 
 // prepare makes orphans ours and keeps inherited descriptors from children.
 func (r *Reaper) prepare() error {
+	r.blind = lookForProc()
 	var mask unix.Sigset_t
 	if err := unix.PthreadSigmask(unix.SIG_BLOCK, nil, &mask); err == nil {
 		r.deaf = mask != unix.Sigset_t{}
 	}
+	var leaks, adopts error
 	if err := closeOnExec(); err != nil {
-		return fmt.Errorf("mark inherited descriptors close-on-exec: %w", err)
+		leaks = fmt.Errorf("mark inherited descriptors close-on-exec: %w", err)
 	}
-	if os.Getpid() == 1 {
-		return nil
+	if os.Getpid() != 1 {
+		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+			adopts = fmt.Errorf("become child subreaper: %w", err)
+		}
 	}
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("become child subreaper: %w", err)
-	}
-	return nil
+	return errors.Join(leaks, adopts)
 }
 
 // closeOnExec marks every descriptor but stdin, stdout and stderr.
@@ -112,9 +114,7 @@ func (r *Reaper) Run(ctx context.Context) error {
 	signal.Notify(died, unix.SIGCHLD)
 	defer signal.Stop(died)
 	defer r.end()
-	if err := r.setup(); err != nil {
-		return err
-	}
+	_ = r.setup() // Impaired tells; whatever else is amiss, the dead are to be collected
 	for {
 		r.reap()
 		select {
@@ -148,6 +148,28 @@ func (r *Reaper) end() {
 // others get their turn.
 func (r *Reaper) reap() {
 	for r.reapOne() {
+	}
+}
+
+// hang is how long a start takes that seems to hang in the kernel.
+const hang = 200 * time.Millisecond
+
+// keepReaping collects now and then from when a start seems to hang until the
+// returned function is called. The kernel gives SIGCHLD, like every signal, to one
+// thread, the one that forked, and to no other if that one cannot take it.
+func (r *Reaper) keepReaping() (stop func()) {
+	var over atomic.Bool
+	var look func()
+	look = func() {
+		if !over.Load() {
+			r.reap()
+			time.AfterFunc(hang, look)
+		}
+	}
+	first := time.AfterFunc(hang, look)
+	return func() {
+		over.Store(true)
+		first.Stop()
 	}
 }
 
@@ -195,13 +217,23 @@ func (r *Reaper) orphanDied() <-chan struct{} {
 
 // KillRest ends every process below us, started by us or not, with SIGTERM and,
 // after grace or when ctx ends, SIGKILL. Run must be running. It returns how many
-// processes were signalled.
+// processes were signalled, within a second of SIGKILL.
 func (r *Reaper) KillRest(ctx context.Context, grace time.Duration) (int, error) {
-	n, err := r.clear(ctx, grace, func() []proc { return r.passes.do(r.takeCensus).below })
+	n, err := r.clear(ctx, grace, restWait, quarry{r.below, r.strike})
 	if err != nil {
 		return n, fmt.Errorf("kill remaining processes: %w", err)
 	}
 	return n, nil
+}
+
+// below returns all our descendants.
+func (r *Reaper) below() ([]proc, error) {
+	_ = r.setup()
+	if r.blind != nil {
+		return nil, r.blind
+	}
+	c := r.passes.do(r.takeCensus)
+	return c.below, c.err
 }
 
 // shared runs one function at a time for any number of callers. Who calls while

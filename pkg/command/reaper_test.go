@@ -217,7 +217,7 @@ func TestSignalsReachTheGroupAndNobodyElse(t *testing.T) {
 	if err := c.Signal(syscall.SIGTERM); !errors.Is(err, os.ErrProcessDone) {
 		t.Errorf("signal after the exit: %v", err)
 	}
-	if p, ok := readProc(other.PID()); !ok || !p.alive() {
+	if p, ok := look(other.PID()); !ok || !p.alive() {
 		t.Error("another process was hit")
 	}
 	waitFor(t, own)
@@ -227,7 +227,7 @@ func TestSignalsReachTheGroupAndNobodyElse(t *testing.T) {
 }
 
 func groupOf(pgrp int) (pids []int) {
-	for pid, p := range readProcs() {
+	for pid, p := range everybody() {
 		if p.pgrp == pgrp && p.alive() {
 			pids = append(pids, pid)
 		}
@@ -240,7 +240,7 @@ func TestSameGroupIsSignalledAlone(t *testing.T) {
 	c := sh("sleep 1000")
 	c.Attr.SameGroup = true
 	child := start(t, r, c)
-	if p, _ := readProc(child.PID()); p.pgrp != syscall.Getpgrp() {
+	if p, _ := look(child.PID()); p.pgrp != syscall.Getpgrp() {
 		t.Errorf("its group is %d", p.pgrp)
 	}
 	if err := child.Signal(syscall.SIGKILL); err != nil { // and we survive
@@ -282,6 +282,23 @@ func TestKillRestEndsEverythingBelowUs(t *testing.T) {
 	}
 }
 
+// nobodyLeft waits for the dead to be collected.
+func nobodyLeft() error {
+	tick, late := time.NewTicker(5*time.Millisecond), time.After(10*time.Second)
+	defer tick.Stop()
+	for {
+		pids, ok := directChildren()
+		if ok && len(pids) == 0 {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			return fmt.Errorf("children %v are left", pids)
+		}
+	}
+}
+
 // helperKillRest leaves what no rule can attribute, beside a living child, and
 // ends it all.
 func helperKillRest() error {
@@ -312,10 +329,7 @@ func helperKillRest() error {
 	if !child.Killed() {
 		return errors.New("the child does not count as killed by us")
 	}
-	if pids, ok := directChildren(); !ok || len(pids) > 0 {
-		return fmt.Errorf("children %v are left", pids)
-	}
-	return nil
+	return nobodyLeft()
 }
 
 func TestCookieNamesTheIncarnation(t *testing.T) {

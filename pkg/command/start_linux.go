@@ -23,7 +23,8 @@ type launch struct {
 // Start starts a process. The error is a [*StartError], or [ErrEnded]. Every
 // started child is collected by Run, whether somebody waits for it or not.
 func (r *Reaper) Start(cmd *Command) (*Child, error) {
-	_ = r.setup() // Run reports it; as far as we are concerned orphans go elsewhere
+	_ = r.setup() // Impaired reports it; as far as we are concerned orphans go elsewhere
+	defer r.keepReaping()()
 	seq := r.seq.Add(1)
 	l, err := r.plan(cmd, cookie(r.run, seq, cmd.Name))
 	if err != nil {

@@ -19,17 +19,40 @@ import (
 const (
 	maxGrace = 2 * time.Second       // of Sweep, from TERM to KILL
 	killWait = 5 * time.Second       // for the dead to be gone after KILL
+	restWait = time.Second           // the same, at the end of the pod
 	minLook  = time.Millisecond      // between two looks, growing …
 	maxLook  = 50 * time.Millisecond // … to this
 )
 
-// survivors returns what is alive of an exited child.
-func (c *Child) survivors() []proc {
+// quarry is what is alive of an exited child.
+func (c *Child) quarry() quarry { return quarry{c.survivors, c.strike} }
+
+func (c *Child) survivors() ([]proc, error) {
+	if c.r.blind != nil {
+		return nil, c.r.blind
+	}
 	a := c.r.looks.do(c.r.lookAtChildren)
 	if a.known && a.newest < c.seq && !c.groupExists() {
-		return nil // no orphan is younger than the child: it left nobody
+		return nil, nil // no orphan is younger than the child: it left nobody
 	}
-	return c.r.passes.do(c.r.takeCensus).of[c]
+	seen := c.r.passes.do(c.r.takeCensus)
+	if left := seen.of[c]; len(left) > 0 || seen.err != nil {
+		return left, seen.err
+	}
+	if seen.procs[c.pid] == nil && c.groupExists() && !seen.hasGroup(c.pid) && c.groupExists() {
+		return nil, errHidden
+	}
+	return nil, nil
+}
+
+// hasGroup says whether the census saw a member of a group, dead or alive.
+func (s *census) hasGroup(pgrp int) bool {
+	for _, p := range s.procs {
+		if p.pgrp == pgrp {
+			return true
+		}
+	}
+	return false
 }
 
 // groupExists says whether a group has the child's number, be it the child's.
@@ -37,10 +60,11 @@ func (c *Child) groupExists() bool {
 	return c.group && syscall.Kill(-c.pid, 0) != syscall.ESRCH
 }
 
-// clear signals what find returns until it returns nothing: TERM first, KILL
-// after grace or once ctx ended. It returns how many it signalled.
-func (r *Reaper) clear(ctx context.Context, grace time.Duration, find func() []proc) (int, error) {
-	b := broom{sig: syscall.SIGTERM, seen: make(map[identity]bool), sent: make(map[identity]bool)}
+// clear signals what there is until there is nothing: TERM first, KILL after
+// grace or once ctx ended. For the killed to be gone it waits no longer than wait.
+// It returns how many it signalled.
+func (r *Reaper) clear(ctx context.Context, grace, wait time.Duration, q quarry) (int, error) {
+	b := broom{sig: syscall.SIGTERM, wait: wait, seen: make(map[identity]bool), sent: make(map[identity]bool)}
 	over := ctx.Done()
 	next, look := time.NewTimer(max(grace, 0)), time.NewTimer(maxLook)
 	defer next.Stop()
@@ -51,14 +75,10 @@ func (r *Reaper) clear(ctx context.Context, grace time.Duration, find func() []p
 	}
 	for {
 		died := r.orphanDied()
-		left := b.dying(find())
-		if len(left) == 0 {
-			return len(b.seen), nil
+		left, done, err := b.step(r, q)
+		if done {
+			return len(b.seen), err
 		}
-		if b.sig == syscall.SIGKILL {
-			r.noteKills(left)
-		}
-		b.sweep(left)
 		look.Reset(b.pause)
 		select {
 		case <-died:
@@ -71,9 +91,32 @@ func (r *Reaper) clear(ctx context.Context, grace time.Duration, find func() []p
 			if b.sig == syscall.SIGKILL {
 				return len(b.seen), b.stuck(left)
 			}
+			over = nil // it would begin the wait again
 			b.kill(next)
 		}
 	}
+}
+
+// step looks for what is left and signals it. It says whether that is all.
+func (b *broom) step(r *Reaper, q quarry) (left []proc, done bool, err error) {
+	if left, err = q.find(); err == nil {
+		left, err = b.dying(left)
+	}
+	switch {
+	case err != nil:
+		if b.grope(q, err) {
+			return nil, true, b.blinded()
+		}
+	case len(left) == 0:
+		return nil, true, nil
+	default:
+		b.blind = nil
+	}
+	if b.sig == syscall.SIGKILL {
+		r.noteKills(left)
+	}
+	b.sweep(left)
+	return left, false, nil
 }
 
 // noteKills notes which children are about to be killed.
@@ -96,16 +139,19 @@ type identity struct {
 // broom is the state of one clear.
 type broom struct {
 	sig    syscall.Signal
+	wait   time.Duration     // after KILL
 	pause  time.Duration     // until the next look
 	seen   map[identity]bool // were signalled at all
 	sent   map[identity]bool // were sent sig
 	denied error             // why one could not be signalled
+	blind  error             // why nothing was seen the last time
+	struck syscall.Signal    // sent unseen
 }
 
 // dying adds to what was found the processes that were signalled before and are
 // still there. Once its memory is gone a dying process has no cookie that it
 // could be found by, but it still has its files and ports.
-func (b *broom) dying(left []proc) []proc {
+func (b *broom) dying(left []proc) ([]proc, error) {
 	found := make(map[identity]bool, len(left))
 	for _, p := range left {
 		found[identity{p.pid, p.start}] = true
@@ -114,18 +160,21 @@ func (b *broom) dying(left []proc) []proc {
 		if found[id] {
 			continue
 		}
-		if p, ok := readProc(id.pid); ok && p.start == id.start && p.alive() {
+		switch p, err := lookAt(id.pid); {
+		case lacking(err):
+			return left, err
+		case err == nil && p.start == id.start && p.alive():
 			left = append(left, p)
 		}
 	}
-	return left
+	return left, nil
 }
 
 // kill goes over to SIGKILL, for which there is a time limit too.
 func (b *broom) kill(limit *time.Timer) {
 	b.sig, b.pause = syscall.SIGKILL, 0
 	clear(b.sent)
-	limit.Reset(killWait)
+	limit.Reset(b.wait)
 }
 
 // sweep signals each process once.
@@ -135,8 +184,13 @@ func (b *broom) sweep(left []proc) {
 		if b.sent[id] {
 			continue
 		}
-		b.pause = 0 // the next look comes soon
-		if changed, err := p.signal(b.sig); err != nil {
+		changed, err := p.signal(b.sig)
+		if lacking(err) {
+			b.denied = err
+			continue // it is tried again at the next look
+		}
+		b.pause = 0 // that comes soon
+		if err != nil {
 			b.denied = fmt.Errorf("send %v to process %d: %w", b.sig, p.pid, err)
 		} else if changed {
 			continue
@@ -148,6 +202,9 @@ func (b *broom) sweep(left []proc) {
 
 // stuck describes processes that outlived SIGKILL.
 func (b *broom) stuck(left []proc) error {
+	if b.blind != nil {
+		return b.blinded()
+	}
 	if b.denied != nil {
 		return b.denied
 	}
@@ -166,7 +223,11 @@ func (p proc) signal(sig syscall.Signal) (changed bool, err error) {
 	if err == nil {
 		defer unix.Close(fd)
 	}
-	if now, ok := readProc(p.pid); !ok || now.start != p.start || now.ppid != p.ppid {
+	now, lookErr := lookAt(p.pid)
+	switch {
+	case lacking(lookErr):
+		return false, lookErr
+	case lookErr != nil || now.start != p.start || now.ppid != p.ppid:
 		return true, nil
 	}
 	if err == nil {

@@ -96,18 +96,18 @@ func TestOldOrphansMakeNoPass(t *testing.T) {
 func TestOneThatCannotBeFoundAnyMoreIsAwaitedAllTheSame(t *testing.T) {
 	r := running(t)
 	c := start(t, r, sh("trap '' TERM; echo; while :; do sleep 0.05; done"))
-	p, ok := readProc(c.PID())
+	p, ok := look(c.PID())
 	if !ok {
 		t.Fatal("not started")
 	}
 	looks := 0
-	n, err := r.clear(t.Context(), 50*time.Millisecond, func() []proc {
+	n, err := r.clear(t.Context(), 50*time.Millisecond, killWait, quarry{find: func() ([]proc, error) {
 		if looks++; looks == 1 {
-			return []proc{p}
+			return []proc{p}, nil
 		}
-		return nil // as once its memory, and so its cookie, is gone
-	})
-	if now, ok := readProc(p.pid); ok && now.start == p.start && now.alive() {
+		return nil, nil // as once its memory, and so its cookie, is gone
+	}})
+	if now, ok := look(p.pid); ok && now.start == p.start && now.alive() {
 		t.Error("still there")
 	}
 	if n != 1 || err != nil || looks < 2 {
@@ -231,7 +231,7 @@ func TestBook(t *testing.T) {
 func TestSignalSparesAReusedPID(t *testing.T) {
 	r := running(t)
 	c := start(t, r, sh("sleep 1000"))
-	p, ok := readProc(c.PID())
+	p, ok := look(c.PID())
 	if !ok {
 		t.Fatal("cannot read it")
 	}
@@ -245,7 +245,7 @@ func TestSignalSparesAReusedPID(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, changed, err)
 		}
 	}
-	if now, ok := readProc(c.PID()); !ok || !now.alive() {
+	if now, ok := look(c.PID()); !ok || !now.alive() {
 		t.Fatal("it was hit")
 	}
 	if changed, err := p.signal(9); changed || err != nil {

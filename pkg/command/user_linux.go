@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/moby/sys/user"
+	"golang.org/x/sys/unix"
 )
 
 const maxUserFile = 16 << 20 // bytes of passwd and group that are read
@@ -42,7 +43,11 @@ func resolve(a *Attr) (*ids, error) {
 	}
 	found, err := lookupUser(a.Chroot, spec)
 	if err != nil {
-		return nil, &StartError{Step: "set user " + cmp.Or(usr, "(ours)") + " group " + cmp.Or(grp, "(its own)"), Reason: ReasonUser, Err: err}
+		e := &StartError{Step: "set user " + cmp.Or(usr, "(ours)") + " group " + cmp.Or(grp, "(its own)"), Reason: ReasonUser, Err: err}
+		if reasonOf(err) == ReasonResources {
+			e.Reason = ReasonResources
+		}
+		return nil, e
 	}
 	if a.NonRoot && found.Uid == 0 {
 		return nil, errRoot
@@ -66,10 +71,20 @@ func (a *Attr) keepsIDs() bool {
 	return a.User == "" && a.Group == "" && a.UID == nil && a.GID == nil && len(a.Groups) == 0
 }
 
-// weAre says whether we are that user already and, not being root, cannot and
-// need not become it.
+// weAre says whether we are that user already and cannot, and need not, become
+// it: we are not root, or have not root's power to choose our groups.
 func weAre(u *user.ExecUser) bool {
-	return os.Geteuid() != 0 && u.Uid == os.Geteuid() && u.Gid == os.Getegid()
+	if u.Uid != os.Geteuid() || u.Gid != os.Getegid() {
+		return false
+	}
+	return os.Geteuid() != 0 || !mayBecome()
+}
+
+// mayBecome says whether we have the power to become others.
+func mayBecome() bool {
+	const needed = 1<<unix.CAP_SETUID | 1<<unix.CAP_SETGID
+	caps, err := permitted()
+	return err != nil || caps&needed == needed
 }
 
 // lookupUser reads the passwd and group files that the process will see. They may
@@ -106,6 +121,9 @@ func haveGroups(want []uint32) bool {
 
 // denied is the error for credentials that we may not take.
 func (id *ids) denied(err syscall.Errno) error {
-	return &StartError{Step: fmt.Sprintf("set user %d group %d", id.UID, id.GID), Reason: ReasonUser,
-		Err: fmt.Errorf("%w: needs root, or CAP_SETUID and CAP_SETGID; the wrapper runs as uid %d", err, os.Geteuid())}
+	have := fmt.Sprintf("needs root, or CAP_SETUID and CAP_SETGID; the wrapper runs as uid %d", os.Geteuid())
+	if os.Geteuid() == 0 {
+		have = "needs CAP_SETUID and CAP_SETGID, which the wrapper lacks although it is root"
+	}
+	return &StartError{Step: fmt.Sprintf("set user %d group %d", id.UID, id.GID), Reason: ReasonUser, Err: fmt.Errorf("%w: %s", err, have)}
 }

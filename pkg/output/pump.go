@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,16 +23,22 @@ const (
 type PumpOptions struct {
 	QueueBytes   int           // our own lines that wait to be written, 1 MiB
 	FlushTimeout time.Duration // for a destination that is full when Run ends, 2s
+	// Failing is called when the destination fails, then at most once a minute
+	// while it does: with why, and how many lines were lost since the last call. It
+	// must not block, nor write to this pump.
+	Failing func(cause error, lost int)
 }
 
 // Pump carries the lines of many streams, and our own, to one destination.
 type Pump struct {
 	opts     PumpOptions
-	dst      *sink    // belongs to Run while it runs, else to Write under mu
-	counters Counters // what belongs to no stream: DroppedByQueue, DroppedByError
+	flushFor atomic.Int64 // FlushTimeout
+	dst      *sink        // belongs to Run while it runs, else to Write under mu
+	counters Counters     // what belongs to no stream: DroppedByQueue, DroppedByError
 
 	mu      sync.Mutex // guards the following
 	state   runState
+	taken   bool      // by a Run
 	poll    *poller   // while running
 	slots   []*Stream // attached streams; the index is what the poller calls them
 	free    []int32   // indices of slots that are free
@@ -62,8 +69,13 @@ func NewPump(dst *os.File, opts PumpOptions) (*Pump, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Pump{opts: opts, dst: s}, nil
+	p := &Pump{opts: opts, dst: s}
+	p.FlushWithin(opts.FlushTimeout)
+	return p, nil
 }
+
+// FlushWithin changes the flush timeout, before the context of Run ends.
+func (p *Pump) FlushWithin(d time.Duration) { p.flushFor.Store(int64(d)) }
 
 // Counters returns the counts that belong to no stream: our own lines that were dropped, and all lines that the
 // destination did not take.
@@ -155,8 +167,9 @@ func (p *Pump) sweep(s *Stream) {
 	}
 }
 
-// start makes what Run needs and takes up the streams that are attached already.
-func (p *Pump) start() error {
+// Start makes what Run needs and takes up the streams that are attached already.
+// Run does it where that was not done; from here on lines wait for Run.
+func (p *Pump) Start() error {
 	poll, err := newPoller()
 	if err != nil {
 		return fmt.Errorf("start output pump: %w", err)
@@ -181,6 +194,22 @@ func (p *Pump) start() error {
 	return nil
 }
 
+// starting is Start for Run.
+func (p *Pump) starting() error {
+	p.mu.Lock()
+	started := p.state == running && !p.taken
+	p.taken = p.taken || started
+	p.mu.Unlock()
+	if started {
+		return nil
+	}
+	err := p.Start()
+	p.mu.Lock()
+	p.taken = p.taken || err == nil
+	p.mu.Unlock()
+	return err
+}
+
 // wakeAll makes Run notice that its context has ended, wherever it waits.
 func (p *Pump) wakeAll() {
 	p.mu.Lock()
@@ -196,7 +225,7 @@ func (p *Pump) wakeAll() {
 // Run carries lines until ctx ends. Then it reads what the pipes still hold, writes it, for at most the flush timeout
 // where the destination is full, closes all streams and returns nil. It runs at most once.
 func (p *Pump) Run(ctx context.Context) error {
-	if err := p.start(); err != nil {
+	if err := p.starting(); err != nil {
 		return err
 	}
 	p.done = ctx.Done()

@@ -37,6 +37,12 @@ func runPump(t *testing.T, dst *os.File, opts PumpOptions) *harness {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serve(t, p)
+}
+
+// serve runs a pump until the end of the test.
+func serve(t *testing.T, p *Pump) *harness {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() {

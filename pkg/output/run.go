@@ -12,6 +12,9 @@ import (
 // retryAfter is the pause before a destination that failed is tried again; what comes meanwhile is discarded.
 const retryAfter = time.Second
 
+// tellEvery is how often Failing is called while a destination fails.
+const tellEvery = time.Minute
+
 // run is the state of Pump.Run.
 type run struct {
 	done    <-chan struct{} // of the context
@@ -30,6 +33,8 @@ type run struct {
 	lost   int       // lines discarded since it failed
 	cause  error     // why
 	giveUp time.Time // when the last flush ends
+	told   time.Time // when Failing was last called
+	untold int       // lines lost since
 }
 
 // round waits for something to do and does it: our own lines, one turn of each ready stream, one write.
@@ -288,12 +293,25 @@ func (p *Pump) discard(b []byte, cause error) {
 	if p.muted.IsZero() {
 		p.muted = p.now.Add(retryAfter)
 	}
-	if cause != nil {
+	if cause != nil && !errors.Is(cause, unix.EAGAIN) { // that says nothing of why
 		p.cause = cause
 	}
 	n := countLines(b)
 	p.lost += n
+	p.untold += n
 	p.counters.drop(DroppedByError, n)
+	if p.told.IsZero() || p.now.Sub(p.told) >= tellEvery {
+		p.tell()
+	}
+}
+
+// tell says what was lost since it was last said.
+func (p *Pump) tell() {
+	if p.opts.Failing == nil || p.untold == 0 {
+		return
+	}
+	p.opts.Failing(p.cause, p.untold)
+	p.told, p.untold = p.now, 0
 }
 
 // await waits until the destination may take more. It fails when the flush timeout has passed since the end of ctx.
@@ -310,10 +328,10 @@ func (p *Pump) await() error {
 	}
 	now := time.Now()
 	if p.giveUp.IsZero() {
-		p.giveUp = now.Add(p.opts.FlushTimeout)
+		p.giveUp = now.Add(time.Duration(p.flushFor.Load()))
 	}
 	if !now.Before(p.giveUp) {
-		return errEnded
+		return errNotTaken
 	}
 	return p.dst.wait(p.giveUp)
 }
@@ -342,6 +360,7 @@ func (p *Pump) finish() {
 		p.take()
 		p.settle()
 		if p.end() {
+			p.tell()
 			return
 		}
 	}

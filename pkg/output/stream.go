@@ -19,6 +19,7 @@ const sweepGrace = 250 * time.Millisecond
 
 var (
 	errEnded       = errors.New("the output pump has ended")
+	errNotTaken    = errors.New("nobody reads them")
 	errNotAttached = errors.New("the stream is not attached")
 )
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"syscall"
 	"time"
 	"unicode"
@@ -27,14 +28,38 @@ func inconclusive(text string, cause error) error {
 
 // broken says why what was doing, "verb noun", did not get done by ctx's end.
 func broken(ctx context.Context, doing string, start time.Time, err error) error {
+	short := shortage(err)
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return inconclusive(doing+": cancelled", context.Canceled)
+	case short != 0:
+		return untried(doing, short.Error(), err)
 	case ctx.Err() != nil || isTimeout(err):
 		return timedOut(doing, start)
 	default:
 		return &failure{text: doing + ": " + reason(err), cause: err}
 	}
+}
+
+// untried is for a check that the prober has no means to make.
+func untried(doing, lacking string, err error) error {
+	return inconclusive(doing+": could not be tried: "+lacking, err)
+}
+
+// shortage returns what err says that we have run out of, else 0. It says
+// nothing of the target's health.
+func shortage(err error) syscall.Errno {
+	if err == nil {
+		return 0
+	}
+	var dns *net.DNSError
+	for _, e := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EAGAIN} {
+		// The resolver keeps no more than the text of what went wrong.
+		if errors.Is(err, e) || errors.As(err, &dns) && strings.HasSuffix(dns.Err, ": "+e.Error()) {
+			return e
+		}
+	}
+	return 0
 }
 
 func timedOut(doing string, start time.Time) error {

@@ -67,11 +67,14 @@ func FloatingPID(starts func(since time.Time) int, period time.Duration, thresho
 
 // A Runner runs a command to its end, or until ctx ends it, and returns its
 // exit code (128+n for signal n) and what it wrote, of which the last few
-// hundred bytes are enough. Its error says that the command could not be run.
+// hundred bytes are enough. Its error says that the command could not be run;
+// one that wraps EMFILE, ENFILE, ENOBUFS, ENOMEM or EAGAIN, that we have no
+// means to run it.
 type Runner func(ctx context.Context) (code int, output []byte, err error)
 
 // Exec passes when the command, called name in errors, ends with exit code 0.
-// A command that cannot be started has failed, like one that takes too long.
+// A command that cannot be started has failed, like one that takes too long. Is
+// it for want of processes, descriptors or memory, the check is inconclusive.
 func Exec(name string, run Runner) Probe {
 	doing := "run " + excerpt(name, 80)
 	return Func(func(ctx context.Context) error {
@@ -82,6 +85,8 @@ func Exec(name string, run Runner) Probe {
 			return nil
 		case ctx.Err() != nil:
 			return broken(ctx, doing, start, err)
+		case shortage(err) != 0:
+			return untried(doing, excerpt(err.Error(), 200), err)
 		case err != nil:
 			return &failure{text: doing + ": " + excerpt(err.Error(), 200), cause: err}
 		}

@@ -87,6 +87,10 @@ func TestExec(t *testing.T) {
 		"of a flood the end is told":           {1, strings.Repeat("x", 1<<20) + "\nthe reason\n", nil, "failed", []string{"exit code 1: …x", "x the reason"}},
 		"a signal fails":                       {137, "", nil, "failed", []string{"137"}},
 		"a command that is not there fails":    {0, "", fmt.Errorf("change directory /x: %w", syscall.ENOENT), "failed", []string{"run check.sh: change directory /x: no such file or directory"}},
+		"no process left for it is not its fault": {0, "", fmt.Errorf("fork: %w: the limit is reached", syscall.EAGAIN), "inconclusive",
+			[]string{"run check.sh: could not be tried: fork: resource temporarily unavailable: the limit is reached"}},
+		"nor is no descriptor": {0, "", fmt.Errorf("make a pipe: %w", syscall.EMFILE), "inconclusive", []string{"too many open files"}},
+		"nor is no memory":     {0, "", fmt.Errorf("fork: %w", syscall.ENOMEM), "inconclusive", []string{"cannot allocate memory"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			run := func(context.Context) (int, []byte, error) { return c.code, []byte(c.output), c.err }

@@ -33,7 +33,10 @@ func dial(ctx context.Context, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := net.Dialer{KeepAlive: -1} // too short-lived for it, and it costs system calls
+	d := net.Dialer{
+		KeepAlive: -1,                            // too short-lived for it, and it costs system calls
+		Resolver:  &net.Resolver{PreferGo: true}, // it tells a shortage of descriptors from a name that is not there
+	}
 	if host != "" && !strings.EqualFold(host, "localhost") {
 		return d.DialContext(ctx, "tcp", addr)
 	}

@@ -79,6 +79,12 @@ func (e *Failure) Unwrap() error { return e.Err }
 // ExitCode returns the code of the process.
 func (e *Failure) ExitCode() int { return e.Code }
 
+// killedError is the end of a process that did not end when it was told to.
+type killedError struct{ error }
+
+func (killedError) Killed() bool    { return true }
+func (e killedError) Unwrap() error { return e.error }
+
 type startError struct{ err error }
 
 func (e *startError) Error() string  { return "start: " + e.err.Error() }

@@ -282,6 +282,7 @@ const extraGrace = 2 * time.Second
 // why.
 func (l *incarnation) stop() error {
 	p, cause := l.p, context.Cause(l.ctx)
+	p.killed = false
 	why := ""
 	if l.outer.Err() == nil { // else the pod or an operator says so
 		why = cause.Error()
@@ -311,6 +312,8 @@ func (l *incarnation) stop() error {
 	}
 	_ = l.child.Signal(syscall.SIGKILL)
 	<-l.child.Exited()
+	var exit *ExitError // it may have ended in time, and nobody looked
+	p.killed = errors.As(l.child.Exit(), &exit) && exit.Signal == syscall.SIGKILL
 	return cause
 }
 

@@ -157,6 +157,8 @@ type Process struct {
 	before  *Process               // whose state Run goes on from
 	next    atomic.Pointer[Config] // to be put in the place of cfg
 	updated chan struct{}          // says that there may be a next
+
+	killed bool // the last command needed SIGKILL to stop
 }
 
 // New returns a process that publishes its state to board.
@@ -225,13 +227,15 @@ func (p *Process) State() status.State {
 
 // Run keeps the command running until ctx ends, then stops it. It returns when
 // the command and everything started for it are gone: nil when it completed,
-// a [*Failure] when it failed for good, [ErrStopped] when ctx ended it. It may
-// be called again after that, and then begins with a clean slate.
+// a [*Failure] when it failed for good, [ErrStopped] when ctx ended it, wrapped
+// in an error with a method Killed() bool where that took SIGKILL. It may be
+// called again after that, and then begins with a clean slate.
 func (p *Process) Run(ctx context.Context) error {
 	if p.before != nil {
 		p.state, p.before = p.before.state, nil
 		p.state.StartupDeadline = p.cfg.StartupDeadline
 	}
+	p.killed = false
 	p.pace.begin()
 	p.state.UnreadySince = time.Time{}
 	defer func() {
@@ -248,6 +252,9 @@ func (p *Process) Run(ctx context.Context) error {
 		case status.Failed:
 			return p.failure()
 		case status.Stopped:
+			if p.killed {
+				return killedError{ErrStopped}
+			}
 			return ErrStopped
 		}
 		if err := p.pause(ctx, next.at); err != nil {

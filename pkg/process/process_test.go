@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,6 +10,24 @@ import (
 	"github.com/process-wrapper/process-wrapper/pkg/probe"
 	"github.com/process-wrapper/process-wrapper/pkg/status"
 )
+
+func TestTheEndSaysWhetherItTookForce(t *testing.T) {
+	for name, tt := range map[string]struct{ ignores, want bool }{
+		"one that ends when told":   {false, false},
+		"one that has to be killed": {true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &stage{ignores: tt.ignores}
+				_, err := s.run(t, defaults(), func() { s.at(time.Minute) })
+				var said interface{ Killed() bool }
+				if !errors.Is(err, ErrStopped) || (errors.As(err, &said) && said.Killed()) != tt.want {
+					t.Errorf("%v", err)
+				}
+			})
+		})
+	}
+}
 
 func TestLife(t *testing.T) {
 	hook := func(d time.Duration, err error) Hook {

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	maxBytes = 16 << 20 // of all files of one load
+	maxBytes = 8 << 20 // of all files of one load, which take up to five seconds and 80 times their size to parse
 	maxFiles = 1000
 )
 
@@ -43,7 +43,7 @@ func Parse(name string, data []byte, o Options) (*Config, error) {
 }
 
 var (
-	errTooLarge = errors.New("more than 16MiB")
+	errTooLarge = errors.New("more than 8 MiB")
 	errNoStdin  = errors.New("no standard input to read from")
 )
 

@@ -81,8 +81,8 @@ func TestWhatCannotBeReadIsNamed(t *testing.T) {
 		want         string
 	}{
 		{"a missing file", dir + "/nope", fs.ErrNotExist, `read config "` + dir + `/nope": no such file or directory`},
-		{"a large file", dir + "/large", errTooLarge, `read config "` + dir + `/large": more than 16MiB`},
-		{"files that are large together", dir + "/two", errTooLarge, `read config "` + dir + `/two": b.yaml: more than 16MiB`},
+		{"a large file", dir + "/large", errTooLarge, `read config "` + dir + `/large": more than 8 MiB`},
+		{"files that are large together", dir + "/two", errTooLarge, `read config "` + dir + `/two": b.yaml: more than 8 MiB`},
 		{"a directory without config", dir + "/none", nil, `read config "` + dir + `/none": the directory has no *.yaml, *.yml or *.json file`},
 		{"no standard input", "-", errNoStdin, `read config "-": no standard input to read from`},
 	} {

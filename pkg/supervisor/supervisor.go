@@ -51,7 +51,8 @@ const ExitKilled = 128 + 9
 type Unit struct {
 	Name string
 	// Run returns when the unit is gone: nil when it completed, else an error,
-	// whose method ExitCode() int says the code.
+	// whose method ExitCode() int says the code, and Killed() bool that it was
+	// stopped by force.
 	Run       func(ctx context.Context) error
 	Needs     [][]string // names of units that must outlive this one
 	Essential bool       // its end is the end of the pod
@@ -134,6 +135,7 @@ type run struct {
 	left  int           // units that are not gone
 	ended int           // how many ends there were
 	code  int           // of the pod, where a unit or a request decides it; -1: none has
+	force bool          // was needed to stop a unit
 	wg    sync.WaitGroup
 }
 
@@ -254,7 +256,7 @@ func (r *run) firstFailure() int {
 func (r *run) gone(e end) (essential bool) {
 	u := e.unit
 	asked := u.told || u.then != nothing
-	r.forget(u)
+	r.forget(e)
 	if !asked && e.err != nil {
 		u.failed = exitCode(e.err)
 	}
@@ -264,7 +266,10 @@ func (r *run) gone(e end) (essential bool) {
 }
 
 // forget takes note that a unit does not run any more.
-func (r *run) forget(u *running) {
+func (r *run) forget(e end) {
+	u := e.unit
+	var said interface{ Killed() bool }
+	r.force = r.force || errors.As(e.err, &said) && said.Killed()
 	r.left--
 	r.ended++
 	u.nth = r.ended
@@ -287,6 +292,7 @@ func (r *run) need(u *running, n int) {
 // shutdown stops all units and returns the exit code of the pod.
 func (r *run) shutdown(q request) int {
 	r.cancelHalt(ErrShutdown)
+	r.force = false // what a restart took does not count
 	d := newDeadline(q.mode, r.cfg.Deadline)
 	defer d.timer.Stop()
 	if r.cfg.OnDrain != nil {
@@ -301,7 +307,7 @@ func (r *run) shutdown(q request) int {
 	for asked := time.Now(); r.left > 0; {
 		select {
 		case e := <-r.ends:
-			r.forget(e.unit)
+			r.forget(e)
 			if drained == nil {
 				r.release(q.mode)
 			}
@@ -333,7 +339,7 @@ func (r *run) shutdown(q request) int {
 
 // exitCode returns the code of the pod, all of whose units are gone.
 func (r *run) exitCode(killed bool) int {
-	if killed && r.code <= 0 {
+	if killed && r.force && r.code <= 0 {
 		return ExitKilled
 	}
 	return max(r.code, 0)

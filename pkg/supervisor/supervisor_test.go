@@ -46,10 +46,25 @@ func (s *stage) unit(name string, takes time.Duration, needs ...string) Unit {
 			s.say("%s gone", name)
 		case <-s.s.Kill().Done():
 			s.say("%s killed", name)
+			return killed{}
 		}
 		return context.Cause(ctx)
 	}}
 }
+
+// lazy ends by itself only once nothing waits for it any more.
+func (s *stage) lazy(name string) Unit {
+	return Unit{Name: name, Run: func(ctx context.Context) error {
+		<-s.s.Kill().Done()
+		s.say("%s gone", name)
+		return context.Cause(ctx)
+	}}
+}
+
+type killed struct{}
+
+func (killed) Error() string { return "killed" }
+func (killed) Killed() bool  { return true }
 
 // ending ends by itself.
 func (s *stage) ending(name string, after time.Duration, err error) Unit {
@@ -82,6 +97,14 @@ func TestTheEndOfAPod(t *testing.T) {
 		want string
 		code int
 	}{
+		{
+			name: "one that had its last words to say until the deadline was not killed",
+			cfg: func(s *stage) Config {
+				return Config{Units: []Unit{s.lazy("a"), s.unit("b", time.Second)}}
+			},
+			do:   func(s *stage) { stopAt(s, 0, Graceful) },
+			want: "0s drain|0s b told|1s b gone|10s a gone",
+		},
 		{
 			name: "units that nobody needs are told at once and side by side",
 			cfg: func(s *stage) Config {

@@ -37,6 +37,7 @@ type builder struct {
 	deadline time.Duration // of the pod, the bound of every stop timeout
 	out, err *output.Pump
 	reaper   *command.Reaper
+	queue    *queue
 	pod      *supervisor.Supervisor
 	counters func(process, stream string) *output.Counters
 	memory   func(limit int64) func(ctx context.Context, pid int) error
@@ -100,7 +101,7 @@ func (b *builder) starter(p *spec.Process) (*starter, error) {
 			return nil, err
 		}
 	}
-	s := &starter{p: p, reaper: b.reaper, environ: b.environ, attr: attr(p), ended: b.ended, oom: b.oom, beats: b.beats}
+	s := &starter{p: p, reaper: b.reaper, environ: b.environ, attr: attr(p), ended: b.ended, oom: b.oom, beats: b.beats, queue: b.queue}
 	var ring *output.Ring
 	if b.ring != nil {
 		ring = b.ring(p.Name)

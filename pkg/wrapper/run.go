@@ -27,8 +27,8 @@ import (
 const (
 	// restGrace is what is still below us at the end gets between TERM and KILL.
 	restGrace = 500 * time.Millisecond
-	// restTimeout bounds the search for it.
-	restTimeout = 3 * time.Second
+	// lateFlush is for our output to be taken once the time to stop is over.
+	lateFlush = 500 * time.Millisecond
 )
 
 // pod is everything that runs, in the order in which it is taken down.
@@ -59,6 +59,8 @@ type pod struct {
 
 	reloading sync.Mutex // held during a reload; guards crew
 	crew      crew
+
+	broken atomic.Bool // something ended that must not
 }
 
 // usage is what the API shows of what a process consumes.
@@ -91,15 +93,9 @@ func (p *pod) streams(yield func(telemetry.LogCount) bool) {
 }
 
 // run is process-wrapper without a subcommand.
-func run(ctx context.Context, call *cli.Call, f *flags, env *environment) error {
-	signals := catch() // before anything can be started: a signal during start-up counts
-	defer signals.release()
-	var seen print
-	if f.ConfigWatch {
-		seen = fingerprint(f.Config) // before it is read: no change is missed
-	}
-	cfg, err := load(f, env)
-	if err != nil {
+func run(ctx context.Context, call *cli.Call, f *flags, env *environment, signals *signals) error {
+	cfg, seen, err := read(call, f, env, signals)
+	if cfg == nil {
 		return err
 	}
 	format, err := output.ParseFormat(env.logFormat)
@@ -122,14 +118,47 @@ func run(ctx context.Context, call *cli.Call, f *flags, env *environment) error 
 	if err != nil {
 		return err
 	}
-	if err := p.server.Listen(env.healthSocket); err != nil {
+	if err := p.open(len(cfg.Processes)); err != nil {
 		return err
 	}
-	p.log.Info("listening", "addr", p.server.Addr().String(), "processes", len(cfg.Processes), "pid", os.Getpid(), "version", cli.ReadBuild().Version)
 	code := p.serve(ctx, signals, units)
 	if code != 0 {
 		p.fail(code)
 		return &cli.ExitError{Code: code}
+	}
+	return nil
+}
+
+// read loads the config, and what it was read from as -config-watch sees it. Both
+// are zero where a signal came first.
+func read(call *cli.Call, f *flags, env *environment, signals *signals) (*spec.Config, print, error) {
+	var cfg *spec.Config
+	var seen print
+	sig, err := signals.during(func() (err error) { // which hangs with its file, or a person who types
+		if f.ConfigWatch {
+			seen = fingerprint(f.Config) // before it is read: no change is missed
+		}
+		cfg, err = load(f, env)
+		return err
+	})
+	if sig != nil {
+		call.Log.Info("ended before the config was read", "signal", signalName(sig))
+		return nil, print{}, nil
+	}
+	return cfg, seen, err
+}
+
+// open gets what nothing can be run without.
+func (p *pod) open(processes int) error {
+	if err := p.server.Listen(p.env.healthSocket); err != nil {
+		return err
+	}
+	p.log.Info("listening", "addr", p.server.Addr().String(), "processes", processes, "pid", os.Getpid(), "version", cli.ReadBuild().Version)
+	if err := p.startPumps(); err != nil {
+		return err
+	}
+	if err := p.reaper.Impaired(); err != nil {
+		p.log.Warn("not all can be done here that is promised", "err", err)
 	}
 	return nil
 }
@@ -166,17 +195,17 @@ func newPod(call *cli.Call, f *flags, env *environment) (*pod, error) {
 	if p.err, err = output.NewPump(os.Stderr, output.PumpOptions{}); err != nil {
 		return nil, fmt.Errorf("open stderr: %w", err)
 	}
-	p.out = p.err
-	if !sameFile(os.Stdout, os.Stderr) {
-		if p.out, err = output.NewPump(os.Stdout, output.PumpOptions{}); err != nil {
-			return nil, fmt.Errorf("open stdout: %w", err)
-		}
-	}
 	level := slog.LevelInfo
 	if call.Debug {
 		level = slog.LevelDebug
 	}
 	p.log = slog.New(output.NewHandler(p.err, level))
+	p.out = p.err
+	if !sameFile(os.Stdout, os.Stderr) {
+		if p.out, err = output.NewPump(os.Stdout, output.PumpOptions{Failing: p.stdoutFails}); err != nil {
+			return nil, fmt.Errorf("open stdout: %w", err)
+		}
+	}
 	p.metrics = telemetry.NewMetrics()
 	p.board = status.NewBoard(p.metrics, p.events, newJournal(p.log))
 	p.sampler = telemetry.NewSampler(p.log)
@@ -202,6 +231,11 @@ func newPod(call *cli.Call, f *flags, env *environment) (*pod, error) {
 	return p, err
 }
 
+// stdoutFails tells on stderr what stdout did not take.
+func (p *pod) stdoutFails(cause error, lost int) {
+	p.log.Error("lines are lost because stdout cannot be written", "err", cause, "dropped", lost)
+}
+
 // sameFile reports whether two descriptors write to the same place.
 func sameFile(a, b *os.File) bool {
 	x, err := a.Stat()
@@ -213,7 +247,7 @@ func sameFile(a, b *os.File) bool {
 func (p *pod) build(cfg *spec.Config, format output.Format) ([]supervisor.Unit, error) {
 	p.builder = &builder{
 		environ: os.Environ(), format: format, deadline: p.flags.GracefulShutdownDeadline,
-		out: p.out, err: p.err, reaper: p.reaper, pod: p.units,
+		out: p.out, err: p.err, reaper: p.reaper, queue: newQueue(p.units.Halt(), maxStarts), pod: p.units,
 		counters: p.counts.add, memory: p.sampler.Watch,
 		ended: p.sampler.Ended, oom: telemetry.NewOOM(), beats: p.beats, log: p.log,
 	}
@@ -290,6 +324,7 @@ func (p *pod) serve(ctx context.Context, signals *signals, units []supervisor.Un
 			p.log.Error("the wait loop ended", "err", err)
 		}
 	})
+	wg.Go(func() { makeThreads(spareThreads) })
 	wg.Go(func() { p.sampler.Run(helpers, p.board) })
 	wg.Go(func() { p.ready.Run(helpers, p.board) })
 	signals.early(p) // before anybody else takes them
@@ -325,15 +360,39 @@ func (p *pod) serve(ctx context.Context, signals *signals, units []supervisor.Un
 	end()
 	p.merger.Close()
 	wg.Wait()
+	if p.broken.Load() {
+		code = max(code, 1)
+	}
 	p.log.Info("ended", "code", code)
+	if p.units.Kill().Err() != nil {
+		p.out.FlushWithin(lateFlush)
+		p.err.FlushWithin(lateFlush)
+	}
 	flush()
 	pumping.Wait()
 	return code
 }
 
+// startPumps fails where the processes' output would not be carried.
+func (p *pod) startPumps() error {
+	if err := p.err.Start(); err != nil {
+		return fmt.Errorf("stderr: %w", err)
+	}
+	if p.out == p.err {
+		return nil
+	}
+	if err := p.out.Start(); err != nil {
+		return fmt.Errorf("stdout: %w", err)
+	}
+	return nil
+}
+
+// pump carries output. Without it the processes would block in their writes.
 func (p *pod) pump(ctx context.Context, pump *output.Pump, name string) {
 	if err := pump.Run(ctx); err != nil {
 		p.log.Error("the output pump ended", "out", name, "err", err)
+		p.broken.Store(true)
+		p.units.Stop(supervisor.Graceful, "the output pump ended")
 	}
 }
 
@@ -347,11 +406,10 @@ func (p *pod) drain(reason string, within time.Duration) {
 	p.log.Info("leaving service", "reason", reason, "deadline", within.Round(time.Millisecond))
 }
 
-// rest ends what no process could be found to have left behind.
+// rest ends what no process could be found to have left behind, without grace
+// where the time to stop is over.
 func (p *pod) rest() {
-	ctx, cancel := context.WithTimeout(context.Background(), restTimeout)
-	defer cancel()
-	if n, err := p.reaper.KillRest(ctx, restGrace); err != nil {
+	if n, err := p.reaper.KillRest(p.units.Kill(), restGrace); err != nil {
 		p.log.Warn("some processes would not end", "err", err)
 	} else if n > 0 {
 		p.log.Info("ended processes that were left behind", "count", n)

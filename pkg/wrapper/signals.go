@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -24,6 +25,45 @@ func catch() *signals {
 }
 
 func (s *signals) release() { signal.Stop(s.c) }
+
+// yield gives signals their usual effect, also those that were caught.
+func (s *signals) yield() {
+	s.release()
+	for {
+		select {
+		case sig := <-s.c:
+			if n, ok := sig.(syscall.Signal); ok && ends(sig) {
+				_ = syscall.Kill(os.Getpid(), n) // it is ours to send
+			}
+		default:
+			return
+		}
+	}
+}
+
+// ends says whether a signal asks for our end.
+func ends(sig os.Signal) bool {
+	return sig == syscall.SIGTERM || sig == syscall.SIGQUIT || sig == syscall.SIGINT
+}
+
+// during runs f, or as much of it as there is time for before a signal that asks
+// for our end, which it then returns. An f that cannot be interrupted is left
+// alone: it must have nothing that a program cannot end in the middle of.
+func (s *signals) during(f func() error) (os.Signal, error) {
+	var wg sync.WaitGroup
+	done := make(chan error, 1)
+	wg.Go(func() { done <- f() })
+	for {
+		select {
+		case err := <-done:
+			return nil, err
+		case sig := <-s.c:
+			if ends(sig) {
+				return sig, nil
+			}
+		}
+	}
+}
 
 // early hands on the signals that came during start-up, before anything is
 // started.

@@ -37,6 +37,7 @@ type starter struct {
 	ended   func(name string, pid int, cpu time.Duration)
 	oom     *telemetry.OOM
 	beats   *api.Heartbeats
+	queue   *queue  // of all starts
 	starts  *starts // nil: nobody asks
 
 	keepEnv bool                     // probes or hooks need it
@@ -52,6 +53,11 @@ type stream struct {
 
 // Start starts the command with new pipes.
 func (s *starter) Start() (process.Child, error) {
+	leave, err := s.queue.enter()
+	if err != nil {
+		return nil, &startError{err}
+	}
+	defer leave()
 	env, err := s.p.Environ(s.environ, nil)
 	if err != nil {
 		return nil, &startError{err}
@@ -183,15 +189,20 @@ func (c *child) abandon() {
 // Exit says how the command ended.
 func (c *child) Exit() error { return c.exit() }
 
-// Close ends what the command left behind, then carries its last words.
+// Close ends what the command left behind, then carries its last words, as far as
+// they are taken before ctx ends.
 func (c *child) Close(ctx context.Context) error {
 	_, err := c.Sweep(ctx, sweepGrace)
-	drain, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), drainTimeout, errHeld)
+	drain, cancel := context.WithTimeoutCause(ctx, drainTimeout, errHeld)
 	defer cancel()
-	for _, st := range c.streams {
-		if e := st.Drain(drain); e != nil && c.lost == nil {
-			err = errors.Join(err, e)
-		}
+	var drained [2]error
+	var wg sync.WaitGroup
+	for i, st := range c.streams {
+		wg.Go(func() { drained[i] = st.Drain(drain) })
+	}
+	wg.Wait()
+	if c.lost == nil {
+		err = errors.Join(err, drained[0], drained[1])
 	}
 	if err != nil {
 		return fmt.Errorf("clean up after %d: %w", c.PID(), err)

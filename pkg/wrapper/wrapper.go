@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 	"time"
 
@@ -90,11 +91,15 @@ func (e *environment) list() []cli.EnvVar {
 // Main runs process-wrapper and exits.
 func Main() {
 	command.Init() // does not return in a child that is still to become its program
-	cli.Main(program(new(flags), new(environment), terminationLogPath))
+	// The kernel gives signals to the first thread, and to no other while that one
+	// hangs, as in a file system that does not answer. So nothing else uses it.
+	runtime.LockOSThread()
+	caught := catch() // before all that takes time: until here a signal ends us
+	cli.Main(program(new(flags), new(environment), terminationLogPath, caught))
 }
 
 // program is the command; why it fails goes to the file lastWords too.
-func program(f *flags, env *environment, lastWords string) cli.Program {
+func program(f *flags, env *environment, lastWords string, caught *signals) cli.Program {
 	return cli.Program{
 		Name:    "process-wrapper",
 		About:   "runs the processes of a pod's container as Kubernetes runs its containers",
@@ -102,15 +107,30 @@ func program(f *flags, env *environment, lastWords string) cli.Program {
 		Env:     env.list(),
 		OnError: func(err error) { terminationLog(lastWords, err.Error()) },
 		Run: func(ctx context.Context, call *cli.Call) error {
-			return dispatch(ctx, call, f, env)
+			return dispatch(ctx, call, f, env, caught)
 		},
 	}
 }
 
-func dispatch(ctx context.Context, call *cli.Call, f *flags, env *environment) error {
+func dispatch(ctx context.Context, call *cli.Call, f *flags, env *environment, caught *signals) error {
 	if err := refuse(call, f, env); err != nil {
 		return err
 	}
+	if !f.Wait && (call.Command == "run" || call.Command == "pod") {
+		defer caught.release()
+		if call.Command == "run" {
+			if err := f.Run.write(f); err != nil {
+				return err
+			}
+		}
+		return run(ctx, call, f, env, caught)
+	}
+	caught.yield()
+	return assist(ctx, call, f, env)
+}
+
+// assist does all that runs no processes.
+func assist(ctx context.Context, call *cli.Call, f *flags, env *environment) error {
 	switch call.Command {
 	case "validate":
 		return validate(call, f, env)
@@ -128,15 +148,7 @@ func dispatch(ctx context.Context, call *cli.Call, f *flags, env *environment) e
 	if verb, ok := strings.CutPrefix(call.Command, "ctl "); ok {
 		return f.Ctl.run(ctx, call, f.ControlSocket, verb)
 	}
-	if f.Wait {
-		return wait(ctx, f)
-	}
-	if call.Command == "run" {
-		if err := f.Run.write(f); err != nil {
-			return err
-		}
-	}
-	return run(ctx, call, f, env)
+	return wait(ctx, f)
 }
 
 // refuse names what is parsed but has no runtime yet, so that nobody believes

@@ -34,7 +34,7 @@ func exec(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
 	var f flags
 	var env environment
-	p := program(&f, &env, filepath.Join(t.TempDir(), "none"))
+	p := program(&f, &env, filepath.Join(t.TempDir(), "none"), catch())
 	code = p.Exec(t.Context(), args, &out, &errs)
 	return code, out.String(), errs.String()
 }

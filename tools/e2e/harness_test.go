@@ -30,6 +30,8 @@ type options struct {
 	nofile    int      // how many descriptors it may have, 0: as the test
 	chdir     string   // its directory, else that of the test
 	stdout    *os.File // given to it as it is, instead of the transcript
+	program   string   // the binary, else that of the build
+	under     []string // a command that executes it
 }
 
 // wrapper is a running process-wrapper.
@@ -58,7 +60,10 @@ func start(t *testing.T, o options) *wrapper {
 		t: t, dir: dir, readinessFile: filepath.Join(dir, "started"), socket: filepath.Join(sockets, "control.sock"),
 		stdout: newTranscript(), stderr: newTranscript(), exited: make(chan struct{}),
 	}
-	argv := []string{filepath.Join(bin, "process-wrapper"), "-readiness-file", w.readinessFile, "-control-socket", w.socket}
+	if o.program == "" {
+		o.program = filepath.Join(bin, "process-wrapper")
+	}
+	argv := append(slices.Clone(o.under), o.program, "-readiness-file", w.readinessFile, "-control-socket", w.socket)
 	if o.config != "" {
 		file := filepath.Join(dir, "config.yaml")
 		if err := os.WriteFile(file, []byte(o.config), 0o600); err != nil {
