@@ -1,0 +1,299 @@
+package command
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// forkWidth is how many forks are made side by side. While one process gets
+	// into its program, which keeps the thread, another core can make the next.
+	forkWidth = 2
+	// patience is how long a fork may take before it no longer counts among these.
+	patience = time.Second
+	// maxQueued bounds the forks whose descriptors are on their way.
+	maxQueued = 8
+)
+
+// forkers are the threads that fork. They end with Run, so that Pdeathsig means our
+// death.
+//
+// A fork copies the descriptor table of its thread, and the exec closes what is left
+// of the copy. We hold two pipes for each process, so that with many of them this
+// would take longer than all else. Therefore these threads have tables of their own
+// with next to nothing in them, and what a process is to get comes to them through
+// a socket.
+type forkers struct {
+	table func(keep int) // gives the calling thread its own
+	over  chan struct{}  // closed by stop
+	queue chan *flight
+
+	sending sync.Mutex // held while descriptors and then their flight are queued; guards give and take
+	taking  sync.Mutex // held while a flight and then its descriptors are taken
+	give    int        // the ends of the socket; 0: not made yet
+	take    int
+
+	mu      sync.Mutex // guards what follows
+	threads []*forker
+	joining sync.WaitGroup
+}
+
+// A forker is one thread.
+type forker struct {
+	since time.Time // when its present flight began, zero while it has none
+	gone  chan struct{}
+}
+
+// A flight is a fork that is to be made.
+type flight struct {
+	files int // how many descriptors it needs
+	do    func(files []int, err error)
+	taken atomic.Bool
+	done  chan struct{}
+}
+
+func newForkers() *forkers {
+	return &forkers{table: ownTable, over: make(chan struct{}), queue: make(chan *flight, maxQueued)}
+}
+
+// fly runs do on a thread that forks, with these descriptors as they are called
+// there; it closes them afterwards. It returns [ErrEnded], and do was not run,
+// after stop.
+func (f *forkers) fly(files []int, do func(files []int, err error)) error {
+	j := &flight{files: len(files), do: do, done: make(chan struct{})}
+	if err := f.enqueue(j, files); err != nil {
+		return err
+	}
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	for {
+		select {
+		case <-j.done:
+			return nil
+		case <-late.C:
+			f.relieve()
+			late.Reset(patience)
+		case <-f.over:
+			if j.taken.CompareAndSwap(false, true) {
+				return ErrEnded
+			}
+			<-j.done
+			return nil
+		}
+	}
+}
+
+func (f *forkers) enqueue(j *flight, files []int) error {
+	f.sending.Lock()
+	defer f.sending.Unlock()
+	if f.ended() {
+		return ErrEnded
+	}
+	if err := f.open(); err != nil {
+		return err
+	}
+	f.relieve()
+	if len(files) > 0 {
+		if err := unix.Sendmsg(f.give, []byte{0}, unix.UnixRights(files...), nil, 0); err != nil {
+			return os.NewSyscallError("sendmsg", err)
+		}
+	}
+	select {
+	case f.queue <- j:
+	case <-f.over:
+		return ErrEnded
+	}
+	return nil
+}
+
+func (f *forkers) ended() bool {
+	select {
+	case <-f.over:
+		return true
+	default:
+		return false
+	}
+}
+
+// open makes the socket; sending is held.
+func (f *forkers) open() error {
+	if f.give != 0 {
+		return nil
+	}
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socketpair", err)
+	}
+	f.give, f.take = ends[0], ends[1]
+	return nil
+}
+
+// relieve adds a thread where all are busy, and fewer than may be make progress.
+func (f *forkers) relieve() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	work := 0
+	for _, t := range f.threads {
+		if t.since.IsZero() {
+			return
+		}
+		if time.Since(t.since) < patience {
+			work++
+		}
+	}
+	if work >= min(forkWidth, runtime.GOMAXPROCS(0)) || f.ended() {
+		return
+	}
+	t := &forker{gone: make(chan struct{})}
+	f.threads = append(f.threads, t)
+	f.joining.Go(func() {
+		defer close(t.gone)
+		onOwnThread(func() { f.serve(t) })
+	})
+}
+
+// stop has all threads end, and waits for them but for one whose fork hangs: that
+// is in the kernel, and must not hold the end of the program.
+func (f *forkers) stop() {
+	close(f.over)
+	f.mu.Lock()
+	idle := f.threads[:0]
+	for _, t := range f.threads {
+		if t.since.IsZero() {
+			idle = append(idle, t)
+		}
+	}
+	f.mu.Unlock()
+	for _, t := range idle {
+		<-t.gone
+	}
+	f.sending.Lock()
+	defer f.sending.Unlock()
+	if f.give != 0 {
+		unix.Close(f.give)
+		unix.Close(f.take)
+	}
+}
+
+// serve makes forks until stop.
+func (f *forkers) serve(t *forker) {
+	f.table(f.take)
+	for {
+		j, files, err := f.next(t)
+		if j == nil {
+			return
+		}
+		j.do(files, err)
+		for _, fd := range files {
+			unix.Close(fd)
+		}
+		f.mark(t, time.Time{})
+		close(j.done)
+	}
+}
+
+func (f *forkers) mark(t *forker, since time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t.since = since
+}
+
+// next waits for a flight and takes its descriptors.
+func (f *forkers) next(t *forker) (j *flight, files []int, err error) {
+	f.taking.Lock()
+	defer f.taking.Unlock()
+	for {
+		select {
+		case <-f.over:
+			return nil, nil, nil
+		case j = <-f.queue:
+		}
+		f.mark(t, time.Now())
+		if f.ended() {
+			return nil, nil, nil
+		}
+		if j.files > 0 {
+			files, err = receive(f.take)
+		}
+		if err == nil && len(files) < j.files {
+			err = fmt.Errorf("receive descriptors: %w", unix.EMFILE)
+		}
+		if j.taken.CompareAndSwap(false, true) {
+			return j, files, err
+		}
+	}
+}
+
+// receive returns the descriptors of one message.
+func receive(socket int) ([]int, error) {
+	var data [1]byte
+	var control [128]byte // enough for 28
+	_, n, _, _, err := unix.Recvmsg(socket, data[:], control[:], unix.MSG_CMSG_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("recvmsg", err)
+	}
+	messages, err := unix.ParseSocketControlMessage(control[:n])
+	if err != nil || len(messages) == 0 {
+		return nil, err
+	}
+	return unix.ParseUnixRights(&messages[0])
+}
+
+// onOwnThread runs f on a thread that ends with it. It is not the main one, by
+// whose table /proc/self/fd goes.
+func onOwnThread(f func()) {
+	runtime.LockOSThread()
+	if unix.Gettid() != os.Getpid() {
+		f()
+		return // without unlocking
+	}
+	var other sync.WaitGroup
+	locked := make(chan struct{})
+	other.Go(func() {
+		runtime.LockOSThread()
+		close(locked)
+		f()
+	})
+	<-locked
+	runtime.UnlockOSThread()
+	other.Wait()
+}
+
+// ownTable gives this thread a descriptor table of its own and closes in it, but
+// for keep, whatever somebody may wait for the end of. The rest stays, for the
+// runtime works on any thread with descriptors that it does not tell. Where that
+// cannot be done (before Linux 5.9, or without /proc) the table stays shared, which
+// is only slower.
+func ownTable(keep int) {
+	dir, err := unix.Open("/proc/thread-self/fd", unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	list := os.NewFile(uintptr(dir), "descriptors")
+	defer list.Close()
+	if unix.CloseRange(math.MaxUint32, math.MaxUint32, unix.CLOSE_RANGE_UNSHARE) != nil {
+		return
+	}
+	var other sync.WaitGroup
+	other.Go(func() { unix.Close(dir) }) // on another thread: in the table of all others
+	other.Wait()
+	names, _ := list.Readdirnames(-1) // whose copy we have
+	for _, name := range names {
+		var st unix.Stat_t
+		fd, err := strconv.Atoi(name)
+		if err != nil || fd <= 2 || fd == keep || unix.Fstat(fd, &st) != nil {
+			continue
+		}
+		if kind := st.Mode & unix.S_IFMT; kind == unix.S_IFSOCK || kind == unix.S_IFIFO {
+			unix.Close(fd)
+		}
+	}
+}
