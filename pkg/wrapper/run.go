@@ -200,7 +200,7 @@ func sameFile(a, b *os.File) bool {
 // build makes a unit of each process that is to run, and declares all.
 func (p *pod) build(cfg *spec.Config, format output.Format) ([]supervisor.Unit, error) {
 	p.builder = &builder{
-		environ: os.Environ(), format: format, deadline: p.flags.GracefulShutdownDeadline,
+		environ: spec.CleanEnv(os.Environ()), format: format, deadline: p.flags.GracefulShutdownDeadline,
 		out: p.out, err: p.err, reaper: p.reaper, pod: p.units,
 		counters: p.counts.add, memory: p.sampler.Watch,
 		ended: p.sampler.Ended, oom: telemetry.NewOOM(), beats: p.beats, log: p.log,
