@@ -33,7 +33,7 @@ func tidy(ctx context.Context, board *status.Board, log *slog.Logger) {
 	late := time.NewTimer(tidyLatest)
 	defer late.Stop()
 	for {
-		snap, changed := board.Load()
+		snap, changed := board.LoadPod()
 		if snap.Ready() {
 			break
 		}
