@@ -19,6 +19,8 @@ const (
 	forkWidth = 2
 	// patience is how long a fork may take before it no longer counts among these.
 	patience = time.Second
+	// unlisted is more than we have open when the first processes start.
+	unlisted = 4096
 	// maxQueued bounds the forks whose descriptors are on their way.
 	maxQueued = 8
 )
@@ -120,6 +122,15 @@ func (f *forkers) ended() bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// warm makes the first thread before it is needed, as far as that is possible.
+func (f *forkers) warm() {
+	f.sending.Lock()
+	defer f.sending.Unlock()
+	if f.open() == nil {
+		f.relieve()
 	}
 }
 
@@ -270,30 +281,38 @@ func onOwnThread(f func()) {
 // ownTable gives this thread a descriptor table of its own and closes in it, but
 // for keep, whatever somebody may wait for the end of. The rest stays, for the
 // runtime works on any thread with descriptors that it does not tell. Where that
-// cannot be done (before Linux 5.9, or without /proc) the table stays shared, which
-// is only slower.
+// cannot be done (before Linux 5.9) the table stays shared, which is only slower.
 func ownTable(keep int) {
-	dir, err := unix.Open("/proc/thread-self/fd", unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return
-	}
-	list := os.NewFile(uintptr(dir), "descriptors")
-	defer list.Close()
 	if unix.CloseRange(math.MaxUint32, math.MaxUint32, unix.CLOSE_RANGE_UNSHARE) != nil {
 		return
 	}
-	var other sync.WaitGroup
-	other.Go(func() { unix.Close(dir) }) // on another thread: in the table of all others
-	other.Wait()
-	names, _ := list.Readdirnames(-1) // whose copy we have
-	for _, name := range names {
+	for _, fd := range descriptors() {
 		var st unix.Stat_t
-		fd, err := strconv.Atoi(name)
-		if err != nil || fd <= 2 || fd == keep || unix.Fstat(fd, &st) != nil {
+		if fd <= 2 || fd == keep || unix.Fstat(fd, &st) != nil {
 			continue
 		}
 		if kind := st.Mode & unix.S_IFMT; kind == unix.S_IFSOCK || kind == unix.S_IFIFO {
 			unix.Close(fd)
 		}
 	}
+}
+
+// descriptors returns those that are open on this thread. Without /proc it returns
+// all below unlisted.
+func descriptors() []int {
+	names, err := readDirNames("/proc/thread-self/fd")
+	if err != nil {
+		fds := make([]int, unlisted)
+		for i := range fds {
+			fds[i] = i
+		}
+		return fds
+	}
+	fds := make([]int, 0, len(names))
+	for _, name := range names {
+		if fd, err := strconv.Atoi(name); err == nil {
+			fds = append(fds, fd)
+		}
+	}
+	return fds
 }

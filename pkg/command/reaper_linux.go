@@ -114,6 +114,9 @@ func (r *Reaper) Run(ctx context.Context) error {
 	if err := r.setup(); err != nil {
 		return err
 	}
+	if _, err := r.devNull(); err == nil { // else each Start says so
+		r.forkers.warm()
+	}
 	for {
 		r.reap()
 		select {

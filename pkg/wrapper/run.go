@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/process-wrapper/process-wrapper/pkg/api"
 	"github.com/process-wrapper/process-wrapper/pkg/cli"
 	"github.com/process-wrapper/process-wrapper/pkg/command"
@@ -172,20 +170,15 @@ func newPod(call *cli.Call, f *flags, env *environment) (*pod, error) {
 	p.sampler = telemetry.NewSampler(p.log)
 	p.ready = &api.ReadinessFile{Path: f.ReadinessFile, Log: p.log}
 	p.merger = newMerger(f, p.log)
-	reg := prometheus.NewRegistry()
+	build := cli.ReadBuild()
 	p.server = api.NewServer(api.Handler(p.board, api.Config{
-		Metrics:    metricsHandler(reg, p.log),
+		Metrics: metricsHandler(p.metrics.Gatherer(telemetry.Sources{
+			Board: p.board, Usage: p.sampler.Usage, Logs: p.streams, Version: build.Version, Commit: build.Commit,
+		}), p.log),
 		Prommerge:  p.merger.Handler(p.targets),
 		Heartbeats: p.beats,
 		Usage:      p.usage,
 	}), p.log)
-	build := cli.ReadBuild()
-	err = p.metrics.Register(reg, telemetry.Sources{
-		Board: p.board, Usage: p.sampler.Usage, Logs: p.streams, Version: build.Version, Commit: build.Commit,
-	})
-	if err != nil {
-		return nil, err
-	}
 	p.profile, err = newProfiler(f.PyroscopeURL, env.podName, p.log)
 	return p, err
 }
@@ -269,15 +262,15 @@ func (p *pod) serve(ctx context.Context, signals *signals, units []supervisor.Un
 	helpers, end := context.WithCancel(context.WithoutCancel(ctx))
 	pumps, flush := context.WithCancel(context.WithoutCancel(ctx))
 	var wg, pumping sync.WaitGroup
-	pumping.Go(func() { p.pump(pumps, p.err, "stderr") })
-	if p.out != p.err {
-		pumping.Go(func() { p.pump(pumps, p.out, "stdout") })
-	}
 	wg.Go(func() {
 		if err := p.reaper.Run(helpers); err != nil {
 			p.log.Error("the wait loop ended", "err", err)
 		}
 	})
+	pumping.Go(func() { p.pump(pumps, p.err, "stderr") })
+	if p.out != p.err {
+		pumping.Go(func() { p.pump(pumps, p.out, "stdout") })
+	}
 	wg.Go(func() { p.sampler.Run(helpers, p.board) })
 	wg.Go(func() { p.ready.Run(helpers, p.board) })
 	signals.early(p) // before anybody else takes them
