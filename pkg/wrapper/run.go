@@ -82,6 +82,7 @@ func (p *pod) streams(yield func(telemetry.LogCount) bool) {
 func run(ctx context.Context, call *cli.Call, f *flags, env *environment) error {
 	signals := catch() // before anything can be started: a signal during start-up counts
 	defer signals.release()
+	setGC(startGC)
 	var seen print
 	if f.ConfigWatch {
 		seen = fingerprint(f.Config) // before it is read: no change is missed
