@@ -9,20 +9,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fork starts the process, with these descriptors from 0 on, and makes c its
-// owner.
+// fork starts the process, with these descriptors from 0 on, the first of which is
+// /dev/null, and makes c its owner.
 //
 // Nothing that others need is held meanwhile: exec may hang. So the wait loop may
 // collect the process before it is known whose it is. While a fork is under way
 // the loop keeps each status without an owner, in early, and claim looks there.
 func (r *Reaper) fork(c *Child, path string, argv []string, attr *syscall.ProcAttr, files []int) (err error) {
-	send := slices.DeleteFunc(slices.Clone(files), func(fd int) bool { return fd == r.null })
+	null := files[0]
+	send := slices.DeleteFunc(slices.Clone(files), func(fd int) bool { return fd == null })
 	flown := r.forkers.fly(send, func(got []int, e error) {
 		if err = e; err != nil {
 			return
 		}
 		for _, fd := range files {
-			if fd != r.null {
+			if fd != null {
 				fd, got = got[0], got[1:]
 			}
 			attr.Files = append(attr.Files, uintptr(fd))

@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -34,14 +35,15 @@ const (
 // with next to nothing in them, and what a process is to get comes to them through
 // a socket.
 type forkers struct {
-	table func(keep int) // gives the calling thread its own
-	over  chan struct{}  // closed by stop
-	queue chan *flight
+	table  func(keep ...int) // gives the calling thread its own
+	over   chan struct{}     // closed by stop
+	queue  chan *flight
+	taking sync.Mutex // held while a flight and then its descriptors are taken
 
-	sending sync.Mutex // held while descriptors and then their flight are queued; guards give and take
-	taking  sync.Mutex // held while a flight and then its descriptors are taken
+	sending sync.Mutex // held while descriptors and then their flight are queued; guards what follows
 	give    int        // the ends of the socket; 0: not made yet
 	take    int
+	null    int // /dev/null, by this number in all tables; 0: not opened yet
 
 	mu      sync.Mutex // guards what follows
 	threads []*forker
@@ -125,8 +127,24 @@ func (f *forkers) ended() bool {
 	}
 }
 
+// devNull returns /dev/null, which need not be passed: all threads have it.
+func (f *forkers) devNull() (fd int, err error) {
+	f.sending.Lock()
+	defer f.sending.Unlock()
+	if f.null == 0 {
+		if fd, err = open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC); err != nil {
+			return -1, err
+		}
+		f.null = fd
+	}
+	return f.null, nil
+}
+
 // warm makes the first thread before it is needed, as far as that is possible.
 func (f *forkers) warm() {
+	if _, err := f.devNull(); err != nil {
+		return // each Start will say so
+	}
 	f.sending.Lock()
 	defer f.sending.Unlock()
 	if f.open() == nil {
@@ -147,7 +165,8 @@ func (f *forkers) open() error {
 	return nil
 }
 
-// relieve adds a thread where all are busy, and fewer than may be make progress.
+// relieve adds a thread where all are busy, and fewer than may be make progress;
+// open was called.
 func (f *forkers) relieve() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -163,11 +182,11 @@ func (f *forkers) relieve() {
 	if work >= min(forkWidth, runtime.GOMAXPROCS(0)) || f.ended() {
 		return
 	}
-	t := &forker{gone: make(chan struct{})}
+	t, keep := &forker{gone: make(chan struct{})}, []int{f.take, f.null}
 	f.threads = append(f.threads, t)
 	f.joining.Go(func() {
 		defer close(t.gone)
-		onOwnThread(func() { f.serve(t) })
+		onOwnThread(func() { f.serve(t, keep...) })
 	})
 }
 
@@ -188,15 +207,16 @@ func (f *forkers) stop() {
 	}
 	f.sending.Lock()
 	defer f.sending.Unlock()
-	if f.give != 0 {
-		unix.Close(f.give)
-		unix.Close(f.take)
+	for _, fd := range []int{f.give, f.take, f.null} {
+		if fd != 0 {
+			unix.Close(fd)
+		}
 	}
 }
 
 // serve makes forks until stop.
-func (f *forkers) serve(t *forker) {
-	f.table(f.take)
+func (f *forkers) serve(t *forker, keep ...int) {
+	f.table(keep...)
 	for {
 		j, files, err := f.next(t)
 		if j == nil {
@@ -278,23 +298,32 @@ func onOwnThread(f func()) {
 	other.Wait()
 }
 
-// ownTable gives this thread a descriptor table of its own and closes in it, but
-// for keep, whatever somebody may wait for the end of. The rest stays, for the
-// runtime works on any thread with descriptors that it does not tell. Where that
-// cannot be done (before Linux 5.9) the table stays shared, which is only slower.
-func ownTable(keep int) {
-	if unix.CloseRange(math.MaxUint32, math.MaxUint32, unix.CLOSE_RANGE_UNSHARE) != nil {
+// ownTable gives this thread a descriptor table of its own and closes in it what
+// has a name, a lock or another end, but for what is to be kept. What is anonymous
+// stays: the runtime works on any thread with an epoll instance and an eventfd that
+// it does not tell. Where that cannot be done (before Linux 5.9), the table stays
+// shared, which is only slower.
+func ownTable(keep ...int) {
+	poll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return
+	}
+	known := anonymous(poll)
+	unix.Close(poll)
+	if !known || unix.CloseRange(math.MaxUint32, math.MaxUint32, unix.CLOSE_RANGE_UNSHARE) != nil {
 		return
 	}
 	for _, fd := range descriptors() {
-		var st unix.Stat_t
-		if fd <= 2 || fd == keep || unix.Fstat(fd, &st) != nil {
-			continue
-		}
-		if kind := st.Mode & unix.S_IFMT; kind == unix.S_IFSOCK || kind == unix.S_IFIFO {
+		if fd > 2 && !slices.Contains(keep, fd) && !anonymous(fd) {
 			unix.Close(fd)
 		}
 	}
+}
+
+// anonymous says whether a descriptor is of no kind of file, as those of epoll are.
+func anonymous(fd int) bool {
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == 0
 }
 
 // descriptors returns those that are open on this thread. Without /proc it returns

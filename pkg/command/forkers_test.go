@@ -42,6 +42,10 @@ func pipes(t *testing.T, n int) (read, write []*os.File) {
 
 func TestThreadThatForksHoldsNothingOfOthers(t *testing.T) {
 	ends, others := pipes(t, 300)
+	file, err := os.Create(t.TempDir() + "/prog")
+	if err != nil {
+		t.Fatal(err)
+	}
 	r := running(t)
 	var mu sync.Mutex
 	var open []int // in the thread's table, at each fork
@@ -58,6 +62,15 @@ func TestThreadThatForksHoldsNothingOfOthers(t *testing.T) {
 		if got := run(t, r, sh("echo x >&2")); got != "x" {
 			t.Errorf("it wrote %q", got)
 		}
+	}
+	if _, err := file.WriteString("#!/bin/sh\necho y"); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(file.Chmod(0o755), file.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if got := run(t, r, &Command{Path: file.Name()}); got != "y" { // nobody may have it open to write
+		t.Errorf("it wrote %q", got)
 	}
 	if most := 40; open[0] > most || open[19] > open[0] {
 		t.Errorf("it has %v descriptors: more than %d, or ever more", open, most)
@@ -99,7 +112,7 @@ func TestRuntimeWorksOnThreadsThatFork(t *testing.T) {
 
 func TestForksWithoutATableOfTheirOwn(t *testing.T) {
 	r := running(t)
-	r.forkers.table = func(int) {}
+	r.forkers.table = func(...int) {}
 	for range 20 {
 		if got := run(t, r, sh("echo x; ls /proc/self/fd | wc -l")); strings.Join(strings.Fields(got), " ") != "x 4" { // the fourth is that of ls
 			t.Errorf("it wrote %q", got)

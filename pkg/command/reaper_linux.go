@@ -29,8 +29,6 @@ type Reaper struct {
 	forkExec func(path string, argv []string, attr *syscall.ProcAttr) (pid int, err error)
 	remote   func(fs int64) bool // says of a file system whether it may hang
 	forkers  *forkers
-	opening  sync.Mutex // guards null
-	null     int        // /dev/null; 0: not opened yet
 
 	mu       sync.Mutex     // held while waiting and signalling; guards what follows
 	ended    bool           // Run returned
@@ -114,9 +112,7 @@ func (r *Reaper) Run(ctx context.Context) error {
 	if err := r.setup(); err != nil {
 		return err
 	}
-	if _, err := r.devNull(); err == nil { // else each Start says so
-		r.forkers.warm()
-	}
+	r.forkers.warm()
 	for {
 		r.reap()
 		select {

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"os"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // launch is a command made ready to fork.
@@ -91,7 +89,7 @@ func groupAttr(a *Attr) *syscall.SysProcAttr {
 // streams returns the three streams of a child, in blocking mode as programs
 // expect them.
 func (r *Reaper) streams(cmd *Command) ([]int, error) {
-	null, err := r.devNull()
+	null, err := r.forkers.devNull()
 	if err != nil {
 		return nil, &StartError{Step: "open", Path: os.DevNull, Reason: reasonOf(err), Err: err}
 	}
@@ -105,18 +103,4 @@ func (r *Reaper) streams(cmd *Command) ([]int, error) {
 		}
 	}
 	return fds, nil
-}
-
-// devNull returns /dev/null, which is opened once, before the first fork: so the
-// threads that fork have it by the same number.
-func (r *Reaper) devNull() (fd int, err error) {
-	r.opening.Lock()
-	defer r.opening.Unlock()
-	if r.null == 0 {
-		if fd, err = open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC); err != nil {
-			return -1, err
-		}
-		r.null = fd
-	}
-	return r.null, nil
 }
