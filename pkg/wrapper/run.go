@@ -95,6 +95,9 @@ func run(ctx context.Context, call *cli.Call, f *flags, env *environment) error 
 	if err != nil {
 		return cli.Usagef("environment variable LOG_FORMAT: %w", err)
 	}
+	var room sync.WaitGroup
+	defer room.Wait()
+	room.Go(func() { makeRoom(len(cfg.Processes)) })
 	p, err := newPod(call, f, env)
 	if err != nil {
 		return err
