@@ -1,6 +1,8 @@
 package command
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -43,7 +45,8 @@ type forkers struct {
 	sending sync.Mutex // held while descriptors and then their flight are queued; guards what follows
 	give    int        // the ends of the socket; 0: not made yet
 	take    int
-	null    int // /dev/null, by this number in all tables; 0: not opened yet
+	null    int    // /dev/null, by this number in all tables; 0: not opened yet
+	flights uint64 // so far
 
 	mu      sync.Mutex // guards what follows
 	threads []*forker
@@ -58,10 +61,11 @@ type forker struct {
 
 // A flight is a fork that is to be made.
 type flight struct {
-	files int // how many descriptors it needs
-	do    func(files []int, err error)
-	taken atomic.Bool
-	done  chan struct{}
+	number uint64
+	files  int // how many descriptors it needs
+	do     func(files []int, err error)
+	taken  atomic.Bool
+	done   chan struct{}
 }
 
 func newForkers() *forkers {
@@ -105,9 +109,11 @@ func (f *forkers) enqueue(j *flight, files []int) error {
 		return err
 	}
 	f.relieve()
+	f.flights++
+	j.number = f.flights
 	if len(files) > 0 {
-		if err := unix.Sendmsg(f.give, []byte{0}, unix.UnixRights(files...), nil, 0); err != nil {
-			return os.NewSyscallError("sendmsg", err)
+		if err := send(f.give, j.number, files); err != nil {
+			return err
 		}
 	}
 	select {
@@ -252,7 +258,7 @@ func (f *forkers) next(t *forker) (j *flight, files []int, err error) {
 			return nil, nil, nil
 		}
 		if j.files > 0 {
-			files, err = receive(f.take)
+			files, err = receive(f.take, j.number)
 		}
 		if err == nil && len(files) < j.files {
 			err = fmt.Errorf("receive descriptors: %w", unix.EMFILE)
@@ -263,15 +269,37 @@ func (f *forkers) next(t *forker) (j *flight, files []int, err error) {
 	}
 }
 
-// receive returns the descriptors of one message.
-func receive(socket int) ([]int, error) {
-	var data [1]byte
+// send sends the descriptors of a flight.
+func send(socket int, number uint64, files []int) error {
+	data := binary.NativeEndian.AppendUint64(nil, number)
+	return os.NewSyscallError("sendmsg", unix.Sendmsg(socket, data, unix.UnixRights(files...), nil, 0))
+}
+
+// receive returns the descriptors of a flight. Those of an earlier one, which could
+// not be taken then, are not taken for them.
+func receive(socket int, number uint64) ([]int, error) {
+	var data [8]byte
 	var control [128]byte // enough for 28
-	_, n, _, _, err := unix.Recvmsg(socket, data[:], control[:], unix.MSG_CMSG_CLOEXEC)
-	if err != nil {
-		return nil, os.NewSyscallError("recvmsg", err)
+	for {
+		_, n, _, _, err := unix.Recvmsg(socket, data[:], control[:], unix.MSG_CMSG_CLOEXEC)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return nil, os.NewSyscallError("recvmsg", err)
+		}
+		files, err := rights(control[:n])
+		if err != nil || binary.NativeEndian.Uint64(data[:]) == number {
+			return files, err
+		}
+		for _, fd := range files {
+			unix.Close(fd)
+		}
 	}
-	messages, err := unix.ParseSocketControlMessage(control[:n])
+}
+
+func rights(control []byte) ([]int, error) {
+	messages, err := unix.ParseSocketControlMessage(control)
 	if err != nil || len(messages) == 0 {
 		return nil, err
 	}

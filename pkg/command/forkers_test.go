@@ -157,3 +157,33 @@ func TestClosedDescriptorIsNotSent(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestDescriptorsOfAnotherFlightAreNotTaken(t *testing.T) {
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(ends[0])
+	defer unix.Close(ends[1])
+	read, write := pipes(t, 2)
+	for i, w := range write { // the first is left there by somebody who could not take it
+		if err := send(ends[0], uint64(i+1), []int{int(w.Fd())}); err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+	}
+	files, err := receive(ends[1], 2)
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	if n, err := read[0].Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("the other pipe is not closed: %d bytes, %v", n, err)
+	}
+	if _, err := unix.Write(files[0], []byte("x")); err != nil {
+		t.Error(err)
+	}
+	unix.Close(files[0])
+	if text, err := io.ReadAll(read[1]); string(text) != "x" || err != nil {
+		t.Errorf("read %q, %v", text, err)
+	}
+}
