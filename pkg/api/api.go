@@ -154,6 +154,7 @@ func (h *handler) index(w http.ResponseWriter, _ *http.Request) {
 	text(w, http.StatusOK, `process-wrapper
 
 GET   /                    this list; in a browser the status page
+GET   /stream              the middle of that page by server-sent events
 GET   /readiness           200, or 503 and what is not ready; ?wait or ?wait=30s: hold until 200
 GET   /liveness            200, or 503 and what is dead
 GET   /status              {name: ready}

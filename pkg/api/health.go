@@ -94,7 +94,7 @@ func (h *handler) untilReady(ctx context.Context, limit time.Duration) bool {
 		timeout = t.C
 	}
 	for {
-		snap, changed := h.board.Load()
+		snap, changed := h.board.LoadPod()
 		if snap.Ready() || snap.Pod().Draining {
 			return true
 		}

@@ -42,7 +42,7 @@ func (f *ReadinessFile) Run(ctx context.Context, board *status.Board) {
 	retry := time.NewTimer(fileRetry)
 	defer retry.Stop()
 	for {
-		snap, changed := board.Load()
+		snap, changed := board.LoadPod()
 		if f.set(snap.Ready(), false) {
 			retry.Stop() // nothing wakes up for a file that is as it should be
 		} else {

@@ -12,9 +12,15 @@
 //
 // # Forks
 //
-// Forks are made one at a time, so that they do not need a thread each, and
-// nothing else waits for one. While one is under way the loop keeps the status of
-// each process without an owner: it may be the new child's, which then finds it.
+// Forks are made by two threads of their own, and nothing else waits for one.
+// While one is under way the loop keeps the status of each process without an
+// owner: it may be the new child's, which then finds it.
+//
+// These threads have a table of descriptors of their own, into which only what the
+// next child is to get is passed. The kernel copies the table at each fork and goes
+// through it at each exec: with two pipes for each of 1,000 children that would
+// take most of the time of a start. They are kept until Run returns, because a
+// parent-death signal is sent when the thread ends that forked, not the process.
 //
 // An exec hangs where a file system does not answer (NFS, FUSE). The Go runtime
 // cannot stop a thread that waits for one, so that from the next garbage
@@ -60,7 +66,4 @@
 // or the environment, where others could read them. They are applied while still
 // privileged, in this order: OOM score, nice, umask, rlimits, chroot, directory,
 // bounding set, groups, gid, uid, capabilities, no_new_privs, death signal, exec.
-//
-// A parent-death signal is sent when the thread that forked ends, not the
-// process, so these forks are made by one thread that is kept until Run returns.
 package command

@@ -1,77 +1,51 @@
 package command
 
 import (
+	"cmp"
 	"errors"
-	"runtime"
-	"sync"
+	"slices"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// patience is how long a fork may take before the next one goes beside it.
-const patience = time.Second
-
-// A gate lets one through at a time, so that forks do not take a thread each.
-// One that has not come out after patience is passed by, once for all who wait.
-type gate struct {
-	queue sync.Mutex    // held by who is next; guards the rest
-	out   chan struct{} // closed when who went in last came out
-	since time.Time     // when that one went in
-}
-
-// enter waits for its turn and returns the function that ends it.
-func (g *gate) enter() (leave func()) {
-	g.queue.Lock()
-	defer g.queue.Unlock()
-	if g.out != nil {
-		g.await()
-	}
-	out := make(chan struct{})
-	g.out, g.since = out, time.Now()
-	return func() { close(out) }
-}
-
-func (g *gate) await() {
-	select {
-	case <-g.out:
-		return
-	default:
-	}
-	late := time.NewTimer(time.Until(g.since.Add(patience)))
-	defer late.Stop()
-	select {
-	case <-g.out:
-	case <-late.C:
-	}
-}
-
-// fork starts the process and makes c its owner.
+// fork starts the process, with these descriptors from 0 on, the first of which is
+// /dev/null, and makes c its owner.
 //
 // Nothing that others need is held meanwhile: exec may hang. So the wait loop may
 // collect the process before it is known whose it is. While a fork is under way
 // the loop keeps each status without an owner, in early, and claim looks there.
-func (r *Reaper) fork(c *Child, path string, argv []string, attr *syscall.ProcAttr, keep bool) error {
-	defer r.gate.enter()()
-	k, err := r.takeOff(keep)
-	if err != nil {
-		return err
+func (r *Reaper) fork(c *Child, path string, argv []string, attr *syscall.ProcAttr, files []int) (err error) {
+	null := files[0]
+	send := slices.DeleteFunc(slices.Clone(files), func(fd int) bool { return fd == null })
+	flown := r.forkers.fly(send, func(got []int, e error) {
+		if err = e; err != nil {
+			return
+		}
+		for _, fd := range files {
+			if fd != null {
+				fd, got = got[0], got[1:]
+			}
+			attr.Files = append(attr.Files, uintptr(fd))
+		}
+		err = r.forkHere(c, path, argv, attr)
+	})
+	return cmp.Or(flown, err)
+}
+
+// forkHere forks on this thread.
+func (r *Reaper) forkHere(c *Child, path string, argv []string, attr *syscall.ProcAttr) error {
+	if !r.takeOff() {
+		return ErrEnded
 	}
 	pidfd := -1
 	attr.Sys.PidFD = &pidfd
-	fork := func() { c.pid, err = r.forkExec(path, argv, attr) }
-	if k == nil {
-		fork()
-	} else {
-		err = ErrEnded
-		k.do(fork)
-	}
-	if err != nil {
-		r.land(nil, -1, k)
+	var err error
+	if c.pid, err = r.forkExec(path, argv, attr); err != nil {
+		r.land(nil, -1)
 		return err
 	}
-	if !r.land(c, pidfd, k) { // Run has returned: nobody would know of it
+	if !r.land(c, pidfd) { // Run has returned: nobody would know of it
 		_ = syscall.Kill(c.pid, syscall.SIGKILL)
 		_, _ = syscall.Wait4(c.pid, nil, 0, nil)
 		err = ErrEnded
@@ -82,29 +56,22 @@ func (r *Reaper) fork(c *Child, path string, argv []string, attr *syscall.ProcAt
 	return err
 }
 
-// takeOff notes that a fork is under way, and chooses its thread where that must
-// be kept.
-func (r *Reaper) takeOff(keep bool) (k *keeper, err error) {
+// takeOff notes that a fork is under way. It fails after Run returned.
+func (r *Reaper) takeOff() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.ended {
-		return nil, ErrEnded
-	}
-	if keep {
-		k = r.keeper()
+		return false
 	}
 	r.flying++
-	return k, nil
+	return true
 }
 
 // land notes the outcome of a fork: c is nil if it failed. It says whether c owns
 // its process.
-func (r *Reaper) land(c *Child, pidfd int, k *keeper) (owned bool) {
+func (r *Reaper) land(c *Child, pidfd int) (owned bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if k != nil {
-		k.busy = false
-	}
 	if c != nil {
 		owned = r.claim(c, pidfd)
 	}
@@ -149,47 +116,4 @@ func collected(pid, pidfd int) bool {
 		err = unix.Waitid(unix.P_PID, pid, nil, peek, nil)
 	}
 	return errors.Is(err, unix.ECHILD)
-}
-
-// A keeper is a thread that lives until Run returns.
-type keeper struct {
-	work chan func()
-	gone chan struct{}
-	busy bool // with a fork; guarded by the reaper's mu
-}
-
-// keeper returns one that has nothing to do; mu is held. There is one, unless its
-// fork hangs and was passed by.
-func (r *Reaper) keeper() *keeper {
-	for _, k := range r.keepers {
-		if !k.busy {
-			k.busy = true
-			return k
-		}
-	}
-	k := &keeper{work: make(chan func()), gone: make(chan struct{}), busy: true}
-	r.keepers = append(r.keepers, k)
-	r.keeping.Go(func() {
-		defer close(k.gone)
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		for {
-			select {
-			case f := <-k.work:
-				f()
-			case <-r.over:
-				return
-			}
-		}
-	})
-	return k
-}
-
-// do runs f on the thread, or not at all if that has ended.
-func (k *keeper) do(f func()) {
-	done := make(chan struct{})
-	select {
-	case k.work <- func() { f(); close(done) }:
-		<-done
-	case <-k.gone:
-	}
 }

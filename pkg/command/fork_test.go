@@ -34,7 +34,7 @@ func hanging(t *testing.T, r *Reaper) (hangs <-chan struct{}, release func()) {
 }
 
 func TestForkThatHangsHoldsNobody(t *testing.T) {
-	for name, attr := range map[string]Attr{"on any thread": {}, "on a thread that is kept": {Pdeathsig: syscall.SIGKILL}} {
+	for name, attr := range map[string]Attr{"without attributes": {}, "with a death signal": {Pdeathsig: syscall.SIGKILL}} {
 		t.Run(name, func(t *testing.T) {
 			r := NewReaper()
 			hangs, release := hanging(t, r)
@@ -43,12 +43,14 @@ func TestForkThatHangsHoldsNobody(t *testing.T) {
 			var wg sync.WaitGroup
 			defer wg.Wait()
 			defer release()
-			wg.Go(func() {
-				if _, err := r.Start(&Command{Path: "/hang", Attr: attr}); !errors.Is(err, syscall.EIO) {
-					t.Errorf("the one that hangs: %v", err)
-				}
-			})
-			<-hangs
+			for range forkWidth {
+				wg.Go(func() {
+					if _, err := r.Start(&Command{Path: "/hang", Attr: attr}); !errors.Is(err, syscall.EIO) {
+						t.Errorf("one that hangs: %v", err)
+					}
+				})
+				<-hangs
+			}
 
 			if err := old.Signal(syscall.SIGTERM); err != nil {
 				t.Error(err)
@@ -58,7 +60,7 @@ func TestForkThatHangsHoldsNobody(t *testing.T) {
 				t.Error(err)
 			}
 			began := time.Now()
-			for range 20 { // of which one waits
+			for range 20 { // of which the first waits
 				c := sh("exit 7")
 				c.Attr = attr
 				if s := waitFor(t, start(t, r, c)); s.Code() != 7 {
@@ -98,7 +100,7 @@ func TestForksTakeTurns(t *testing.T) {
 		wg.Go(func() { waitFor(t, start(t, r, sh("exit 0"))) })
 	}
 	wg.Wait()
-	if most != 1 {
+	if most < 1 || most > forkWidth {
 		t.Errorf("%d at a time", most)
 	}
 }

@@ -103,7 +103,7 @@ func resource(name string) (int, error) {
 
 // startShim starts our own binary as the child, gives it its orders and waits
 // until it executed the program or failed to.
-func (r *Reaper) startShim(c *Child, l *launch, files stdio) (*Child, error) {
+func (r *Reaper) startShim(c *Child, l *launch, files []int) (*Child, error) {
 	text, err := json.Marshal(l.orders)
 	if err != nil {
 		return nil, shimError(err)
@@ -121,9 +121,9 @@ func (r *Reaper) startShim(c *Child, l *launch, files stdio) (*Child, error) {
 	defer take.Close()
 	defer answers.Close()
 
-	attr := &syscall.ProcAttr{Env: []string{"GOMAXPROCS=1"}, Sys: groupAttr(&l.cmd.Attr),
-		Files: append(files.fds(), orders.Fd(), answers.Fd())}
-	if err := r.fork(c, shimExe, []string{shimName}, attr, l.cmd.Attr.Pdeathsig != 0); err != nil {
+	attr := &syscall.ProcAttr{Env: []string{"GOMAXPROCS=1"}, Sys: groupAttr(&l.cmd.Attr)}
+	files = append(files, int(orders.Fd()), int(answers.Fd()))
+	if err := r.fork(c, shimExe, []string{shimName}, attr, files); err != nil {
 		return nil, l.explainShim(err)
 	}
 	orders.Close()

@@ -29,9 +29,7 @@ type Reaper struct {
 
 	forkExec func(path string, argv []string, attr *syscall.ProcAttr) (pid int, err error)
 	remote   func(fs int64) bool // says of a file system whether it may hang
-	gate     gate                // to forkExec
-	over     chan struct{}       // closed by the end of Run
-	keeping  sync.WaitGroup      // the threads of keepers
+	forkers  *forkers
 
 	mu       sync.Mutex     // held while waiting and signalling; guards what follows
 	ended    bool           // Run returned
@@ -41,7 +39,6 @@ type Reaper struct {
 	sweeping map[*Child]int // collected and being swept: calls under way
 	adopted  map[int]uint64 // orphans among our children: seq when first seen
 	deaths   chan struct{}  // closed, and replaced, when an orphan is collected
-	keepers  []*keeper      // for Pdeathsig
 
 	looks  shared[adoption] // of our own children
 	passes shared[*census]  // over /proc
@@ -53,7 +50,7 @@ func NewReaper() *Reaper {
 		run:      rand.Text()[:16],
 		forkExec: syscall.ForkExec,
 		remote:   isRemote,
-		over:     make(chan struct{}),
+		forkers:  newForkers(),
 		children: make(map[int]*Child),
 		early:    make(map[int]Status),
 		sweeping: make(map[*Child]int),
@@ -115,6 +112,7 @@ func (r *Reaper) Run(ctx context.Context) error {
 	defer signal.Stop(died)
 	defer r.end()
 	_ = r.setup() // Impaired tells; whatever else is amiss, the dead are to be collected
+	r.forkers.warm()
 	for {
 		r.reap()
 		select {
@@ -126,22 +124,12 @@ func (r *Reaper) Run(ctx context.Context) error {
 	}
 }
 
-// end refuses further starts and joins the keepers, but for one whose fork hangs:
-// that is in the kernel, and must not hold the end of the program.
+// end refuses further starts.
 func (r *Reaper) end() {
 	r.mu.Lock()
 	r.ended = true
-	close(r.over)
-	idle := r.keepers[:0]
-	for _, k := range r.keepers {
-		if !k.busy {
-			idle = append(idle, k)
-		}
-	}
 	r.mu.Unlock()
-	for _, k := range idle {
-		<-k.gone
-	}
+	r.forkers.stop()
 }
 
 // reap collects until nothing is dead. The lock is given up in between so that

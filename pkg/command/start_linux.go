@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"os"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // launch is a command made ready to fork.
@@ -30,17 +28,16 @@ func (r *Reaper) Start(cmd *Command) (*Child, error) {
 	if err != nil {
 		return nil, err
 	}
-	files, err := streams(cmd)
+	files, err := r.streams(cmd)
 	if err != nil {
 		return nil, err
 	}
-	defer files.close()
 	c := &Child{r: r, name: cmd.Name, seq: seq, group: !cmd.Attr.SameGroup || cmd.Attr.Setsid, exited: make(chan struct{})}
 	if l.orders != nil {
 		return r.startShim(c, l, files)
 	}
-	attr := &syscall.ProcAttr{Dir: l.dir, Env: l.env, Files: files.fds(), Sys: l.sysProcAttr()}
-	if err := r.fork(c, l.path, l.argv, attr, cmd.Attr.Pdeathsig != 0); err != nil {
+	attr := &syscall.ProcAttr{Dir: l.dir, Env: l.env, Sys: l.sysProcAttr()}
+	if err := r.fork(c, l.path, l.argv, attr, files); err != nil {
 		return nil, l.explain(err)
 	}
 	return c, nil
@@ -90,36 +87,21 @@ func groupAttr(a *Attr) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setsid: a.Setsid, Setpgid: !a.Setsid && !a.SameGroup}
 }
 
-// stdio are the three streams of a child.
-type stdio struct {
-	null           int
-	stdout, stderr *os.File // nil: null
-}
-
-func streams(cmd *Command) (s stdio, err error) {
-	s.stdout, s.stderr = cmd.Stdout, cmd.Stderr
-	for _, f := range []*os.File{s.stdout, s.stderr} {
-		if f != nil && int(f.Fd()) < 0 {
-			return s, &StartError{Step: "exec", Path: cmd.Path, Reason: ReasonOther, Err: fmt.Errorf("%w: its stdout or stderr is closed", syscall.EBADF)}
+// streams returns the three streams of a child, in blocking mode as programs
+// expect them.
+func (r *Reaper) streams(cmd *Command) ([]int, error) {
+	null, err := r.forkers.devNull()
+	if err != nil {
+		return nil, &StartError{Step: "open", Path: os.DevNull, Reason: reasonOf(err), Err: err}
+	}
+	fds := []int{null, null, null}
+	for i, f := range []*os.File{nil, cmd.Stdout, cmd.Stderr} {
+		if f == nil {
+			continue
+		}
+		if fds[i] = int(f.Fd()); fds[i] < 0 {
+			return nil, &StartError{Step: "exec", Path: cmd.Path, Reason: ReasonOther, Err: fmt.Errorf("%w: its stdout or stderr is closed", syscall.EBADF)}
 		}
 	}
-	if s.null, err = open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC); err != nil {
-		return s, &StartError{Step: "open", Path: os.DevNull, Reason: reasonOf(err), Err: err}
-	}
-	return s, nil
+	return fds, nil
 }
-
-// fds returns the descriptors, in blocking mode as programs expect them.
-func (s stdio) fds() []uintptr {
-	null := uintptr(s.null)
-	fds := []uintptr{null, null, null}
-	if s.stdout != nil {
-		fds[1] = s.stdout.Fd()
-	}
-	if s.stderr != nil {
-		fds[2] = s.stderr.Fd()
-	}
-	return fds
-}
-
-func (s stdio) close() { unix.Close(s.null) }

@@ -19,7 +19,7 @@ func newPipe() (r, w int, err error) {
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
 		return -1, -1, os.NewSyscallError("pipe2", err)
 	}
-	if err := unix.SetNonblock(fds[0], true); err != nil {
+	if _, err := unix.FcntlInt(uintptr(fds[0]), unix.F_SETFL, unix.O_NONBLOCK); err != nil { // of a new one nothing else is set
 		_, _ = unix.Close(fds[0]), unix.Close(fds[1])
 		return -1, -1, os.NewSyscallError("fcntl", err)
 	}

@@ -12,27 +12,49 @@ import (
 const maxEnvFile = 1 << 20
 
 // environ is an environment that is being put together: later values win, and
-// keep the place of the first.
+// keep the place of the first. As long as nothing is asked or set it is the base.
 type environ struct {
-	vars  []EnvVar // values are final
+	base  []string
+	vars  []string // NAME=value; values are final
 	index map[string]int
 }
 
-func (e *environ) set(name, value string) {
+func newEnviron(base []string) *environ { return &environ{base: base} }
+
+// open makes an index of the base.
+func (e *environ) open() {
+	if e.index != nil {
+		return
+	}
+	e.vars, e.index = make([]string, 0, len(e.base)+16), make(map[string]int, len(e.base)+16)
+	for _, kv := range e.base {
+		if name, _, ok := strings.Cut(kv, "="); ok && name != "" {
+			e.put(name, kv)
+		}
+	}
+}
+
+func (e *environ) put(name, kv string) {
 	if i, ok := e.index[name]; ok {
-		e.vars[i].Value = value
+		e.vars[i] = kv
 		return
 	}
 	e.index[name] = len(e.vars)
-	e.vars = append(e.vars, EnvVar{Name: name, Value: value})
+	e.vars = append(e.vars, kv)
+}
+
+func (e *environ) set(name, value string) {
+	e.open()
+	e.put(name, name+"="+value)
 }
 
 func (e *environ) lookup(name string) (string, bool) {
+	e.open()
 	i, ok := e.index[name]
 	if !ok {
 		return "", false
 	}
-	return e.vars[i].Value, true
+	return e.vars[i][len(name)+1:], true
 }
 
 func (e *environ) addAll(vars []EnvVar) {
@@ -42,27 +64,25 @@ func (e *environ) addAll(vars []EnvVar) {
 }
 
 func (e *environ) list() []string {
-	out := make([]string, len(e.vars))
-	for i, v := range e.vars {
-		out[i] = v.Name + "=" + v.Value
+	if e.index == nil {
+		return slices.Clip(e.base)
 	}
-	return out
+	return e.vars
 }
 
-func newEnviron(base []string) *environ {
-	e := &environ{vars: make([]EnvVar, 0, len(base)+16), index: make(map[string]int, len(base)+16)}
-	for _, kv := range base {
-		if name, value, ok := strings.Cut(kv, "="); ok && name != "" {
-			e.set(name, value)
-		}
-	}
-	return e
+// CleanEnv returns env with one entry for each variable, its last, and without
+// what is no variable.
+func CleanEnv(env []string) []string {
+	e := newEnviron(env)
+	e.open()
+	return e.list()
 }
 
 // Environ returns the environment of p as NAME=value: wrapper's, then envFrom,
 // envs, env and envsFile; later wins. A value may refer to what stands before
 // it as $(NAME). A fieldRef that the wrapper's environment cannot answer
-// leaves its variable as it is. read reads a file of variables, bounded; nil
+// leaves its variable as it is. The wrapper's environment must be clean, see
+// [CleanEnv]. read reads a file of variables, bounded; nil
 // reads from disk. A file that cannot be read or parsed is an error, which
 // never shows a value.
 func (p *Process) Environ(wrapper []string, read func(path string) ([]byte, error)) ([]string, error) {

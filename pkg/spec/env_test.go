@@ -35,6 +35,31 @@ func TestLaterSourcesOfVariablesWin(t *testing.T) {
 	}
 }
 
+func TestEnvironmentOfAProcessWithoutItsOwnIsTheWrappers(t *testing.T) {
+	clean := CleanEnv([]string{"A=1", "B=1", "odd", "=odd", "A=2"})
+	if diff := cmp.Diff([]string{"A=2", "B=1"}, clean); diff != "" {
+		t.Errorf("clean: -want +got:\n%s", diff)
+	}
+	got, err := process(t, `[{"name": "a", "entrypoint": "a"}]`).Environ(clean, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(clean, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	_ = append(got, "OTHER=1") // by one user
+	if again := append(got, "MINE=1"); again[2] != "MINE=1" {
+		t.Error(again)
+	}
+	own, err := process(t, `[{"name": "a", "entrypoint": "a", "envs": {"A": "3"}}]`).Environ(clean, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if own[0] != "A=3" || clean[0] != "A=2" {
+		t.Errorf("own %q, the wrapper's %q", own, clean)
+	}
+}
+
 func TestFieldsOfThePodComeFromTheWrapper(t *testing.T) {
 	p := process(t, `
 - name: a

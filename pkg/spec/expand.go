@@ -208,42 +208,41 @@ func (d *decoder) cycle(way []*entry, dep dependency) {
 
 // clone copies p and everything that it points to.
 func clone(p *Process) *Process {
-	return deepCopy(reflect.ValueOf(p)).Interface().(*Process)
+	c := *p
+	own(reflect.ValueOf(&c).Elem())
+	return &c
 }
 
-func deepCopy(v reflect.Value) reflect.Value {
+// own replaces in v what it shares with others by copies.
+func own(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Pointer:
-		if v.IsNil() {
-			return v
+		if !v.IsNil() {
+			to := reflect.New(v.Type().Elem())
+			to.Elem().Set(v.Elem())
+			own(to.Elem())
+			v.Set(to)
 		}
-		to := reflect.New(v.Type().Elem())
-		to.Elem().Set(deepCopy(v.Elem()))
-		return to
 	case reflect.Struct:
-		to := reflect.New(v.Type()).Elem()
 		for i := range v.NumField() {
-			to.Field(i).Set(deepCopy(v.Field(i)))
+			own(v.Field(i))
 		}
-		return to
 	case reflect.Slice:
-		if v.IsNil() {
-			return v
+		if !v.IsNil() {
+			to := reflect.MakeSlice(v.Type(), v.Len(), v.Len())
+			reflect.Copy(to, v)
+			for i := range to.Len() {
+				own(to.Index(i))
+			}
+			v.Set(to)
 		}
-		to := reflect.MakeSlice(v.Type(), v.Len(), v.Len())
-		for i := range v.Len() {
-			to.Index(i).Set(deepCopy(v.Index(i)))
-		}
-		return to
 	case reflect.Map:
-		if v.IsNil() {
-			return v
+		if !v.IsNil() {
+			to := reflect.MakeMapWithSize(v.Type(), v.Len())
+			for it := v.MapRange(); it.Next(); {
+				to.SetMapIndex(it.Key(), it.Value())
+			}
+			v.Set(to)
 		}
-		to := reflect.MakeMapWithSize(v.Type(), v.Len())
-		for it := v.MapRange(); it.Next(); {
-			to.SetMapIndex(it.Key(), it.Value())
-		}
-		return to
 	}
-	return v
 }

@@ -24,6 +24,7 @@ type Board struct {
 type version struct {
 	Snapshot
 	changed chan struct{} // closed when a newer version is stored
+	turned  chan struct{} // closed when one is stored whose pod differs
 }
 
 // NewBoard returns a board without processes.
@@ -33,7 +34,7 @@ func NewBoard(observers ...Observer) *Board {
 		watches:   make(map[string]chan struct{}),
 		checks:    make(map[string][]Check),
 	}
-	b.cur.Store(&version{changed: make(chan struct{})})
+	b.cur.Store(&version{changed: make(chan struct{}), turned: make(chan struct{})})
 	return b
 }
 
@@ -42,6 +43,13 @@ func NewBoard(observers ...Observer) *Board {
 func (b *Board) Load() (*Snapshot, <-chan struct{}) {
 	v := b.cur.Load()
 	return &v.Snapshot, v.changed
+}
+
+// LoadPod returns the latest snapshot and a channel that is closed when the pod
+// became ready, is ready no more, or something else is known of it.
+func (b *Board) LoadPod() (*Snapshot, <-chan struct{}) {
+	v := b.cur.Load()
+	return &v.Snapshot, v.turned
 }
 
 // Watch returns the state of one process, which is zero while the board does
@@ -148,8 +156,16 @@ func (b *Board) observe(old, new State) {
 }
 
 func (b *Board) publish(prev *version, next Snapshot) {
-	b.cur.Store(&version{Snapshot: next, changed: make(chan struct{})})
+	v := &version{Snapshot: next, changed: make(chan struct{}), turned: prev.turned}
+	turn := next.pod != prev.pod || next.Ready() != prev.Ready()
+	if turn {
+		v.turned = make(chan struct{})
+	}
+	b.cur.Store(v)
 	close(prev.changed)
+	if turn {
+		close(prev.turned)
+	}
 }
 
 func (b *Board) wake(name string) {

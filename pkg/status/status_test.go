@@ -249,3 +249,39 @@ func BenchmarkPut(b *testing.B) {
 		})
 	}
 }
+
+func TestPodTurnsWhenItsReadinessDoes(t *testing.T) {
+	b := NewBoard()
+	b.Declare(State{Name: "a", Phase: Waiting}, State{Name: "b", Phase: Ready})
+	for _, step := range []struct {
+		name string
+		do   func()
+		want bool // it turns
+	}{
+		{"one starts", func() { b.Put(State{Name: "a", Phase: Starting}) }, false},
+		{"it runs", func() { b.Put(State{Name: "a", Phase: Running}) }, false},
+		{"all are ready", func() { b.Put(State{Name: "a", Phase: Ready}) }, true},
+		{"one gets another pid", func() { b.Put(State{Name: "a", Phase: Ready, PID: 7}) }, false},
+		{"one is ready no more", func() { b.Put(State{Name: "a", Phase: Backoff}) }, true},
+		{"another one too", func() { b.Put(State{Name: "b", Phase: Backoff}) }, false},
+		{"it leaves service", func() { b.UpdatePod(func(p *Pod) { p.Draining = true }) }, true},
+		{"nothing changes", func() { b.UpdatePod(func(p *Pod) { p.Draining = true }) }, false},
+		{"its reason changes", func() { b.UpdatePod(func(p *Pod) { p.Reason = "x" }) }, true},
+		{"those that are bad go", func() { b.Remove("a"); b.Remove("b") }, false},
+	} {
+		before, turned := b.LoadPod()
+		step.do()
+		got := false
+		select {
+		case <-turned:
+			got = true
+		default:
+		}
+		if got != step.want {
+			t.Errorf("%s: turned %v", step.name, got)
+		}
+		if now, _ := b.Load(); !got && (before.Ready() != now.Ready() || before.Pod() != now.Pod()) {
+			t.Errorf("%s: it turned and did not say so", step.name)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"sort"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -48,6 +49,20 @@ func (m *Metrics) Register(reg prometheus.Registerer, src Sources) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// Gatherer returns what gathers all that Register publishes. It registers when it
+// is first asked, which takes a while, and then tells of errors.
+func (m *Metrics) Gatherer(src Sources) prometheus.Gatherer {
+	registry := sync.OnceValues(func() (*prometheus.Registry, error) {
+		reg := prometheus.NewRegistry()
+		return reg, m.Register(reg, src)
+	})
+	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		reg, err := registry()
+		families, gathering := reg.Gather()
+		return families, errors.Join(err, gathering)
+	})
 }
 
 type desc struct {

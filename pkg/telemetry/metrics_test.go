@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/process-wrapper/process-wrapper/pkg/status"
 )
@@ -305,5 +307,24 @@ func BenchmarkObserveCheck(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		m.ObserveCheck(c)
+	}
+}
+
+func TestGathererRegistersWhenItIsAsked(t *testing.T) {
+	t.Parallel()
+	board := status.NewBoard()
+	g := NewMetrics().Gatherer(Sources{Board: board})
+	board.Declare(status.State{Name: "late", Phase: status.Ready, PID: 1})
+	for range 2 {
+		families, err := g.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := slices.ContainsFunc(families, func(f *dto.MetricFamily) bool {
+			return f.GetName() == "process_wrapper_process_ready" && f.GetMetric()[0].GetLabel()[0].GetValue() == "late"
+		})
+		if !found {
+			t.Error("a process that was declared later is missing")
+		}
 	}
 }

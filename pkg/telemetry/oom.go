@@ -20,27 +20,38 @@ const (
 // 2, and below it. Where there is none, it knows of no such death. Make one with
 // [NewOOM].
 type OOM struct {
-	path func() string // of the file that counts; "" for none
+	file func() *os.File // that counts; nil for none
 
 	mu        sync.Mutex // guards explained
 	explained uint64     // this many kills belong to processes that are known
+
+	reading sync.Mutex // guards text
+	text    [maxEvents]byte
 }
 
 // NewOOM returns an OOM that has read nothing.
 func NewOOM() *OOM { return newOOM("/proc/self/cgroup", "/sys/fs/cgroup") }
 
 func newOOM(cgroups, mount string) *OOM {
-	return &OOM{path: sync.OnceValue(func() string { return findEvents(cgroups, mount) })}
+	return &OOM{file: sync.OnceValue(func() *os.File {
+		f, err := os.Open(findEvents(cgroups, mount))
+		if err != nil {
+			return nil
+		}
+		return f // it stays open: this is asked at each start of a process
+	})}
 }
 
 // Kills returns how often the kernel has killed, 0 where that is not known.
 func (o *OOM) Kills() uint64 {
-	path := o.path()
-	if path == "" {
+	f := o.file()
+	if f == nil {
 		return 0
 	}
-	text, _ := readHead(path, maxEvents) // what was read counts
-	n, _ := parseKills(text)
+	o.reading.Lock()
+	defer o.reading.Unlock()
+	read, _ := f.ReadAt(o.text[:], 0) // what was read counts
+	n, _ := parseKills(o.text[:read])
 	return n
 }
 

@@ -85,7 +85,7 @@ func TestEachOOMKillExplainsOneDeath(t *testing.T) {
 			t.Errorf("%s: %v", step.name, got)
 		}
 	}
-	if err := os.Remove(filepath.Join(mount, "memory.events")); err != nil {
+	if err := os.Truncate(filepath.Join(mount, "memory.events"), 0); err != nil { // of a cgroup that is gone nothing can be read
 		t.Fatal(err)
 	}
 	if o.Killed(0) || o.Kills() != 0 {

@@ -12,7 +12,7 @@ import (
 func announce(ctx context.Context, board *status.Board, log *slog.Logger) {
 	ready := false
 	for {
-		snap, changed := board.Load()
+		snap, changed := board.LoadPod()
 		if now := snap.Ready(); now != ready {
 			ready = now
 			if ready {

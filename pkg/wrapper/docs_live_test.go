@@ -211,7 +211,9 @@ func TestTheDocsHaveEveryEndpoint(t *testing.T) {
 	h := api.Handler(board, cfg)
 	ask := func(method, path string) *httptest.ResponseRecorder {
 		rec := httptest.NewRecorder()
-		h.ServeHTTP(rec, httptest.NewRequest(method, path, nil))
+		ctx, leave := context.WithTimeout(t.Context(), 100*time.Millisecond) // /stream goes on until then
+		defer leave()
+		h.ServeHTTP(rec, httptest.NewRequest(method, path, nil).WithContext(ctx))
 		return rec
 	}
 	page, program := map[string]string{"GET /": ""}, map[string]string{"GET /": ""}

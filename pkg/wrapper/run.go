@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/process-wrapper/process-wrapper/pkg/api"
 	"github.com/process-wrapper/process-wrapper/pkg/cli"
 	"github.com/process-wrapper/process-wrapper/pkg/command"
@@ -94,6 +92,7 @@ func (p *pod) streams(yield func(telemetry.LogCount) bool) {
 
 // run is process-wrapper without a subcommand.
 func run(ctx context.Context, call *cli.Call, f *flags, env *environment, signals *signals) error {
+	setGC(startGC)
 	cfg, seen, err := read(call, f, env, signals)
 	if cfg == nil {
 		return err
@@ -102,6 +101,9 @@ func run(ctx context.Context, call *cli.Call, f *flags, env *environment, signal
 	if err != nil {
 		return cli.Usagef("environment variable LOG_FORMAT: %w", err)
 	}
+	var room sync.WaitGroup
+	defer room.Wait()
+	room.Go(func() { makeRoom(len(cfg.Processes)) })
 	p, err := newPod(call, f, env)
 	if err != nil {
 		return err
@@ -211,22 +213,17 @@ func newPod(call *cli.Call, f *flags, env *environment) (*pod, error) {
 	p.sampler = telemetry.NewSampler(p.log)
 	p.ready = &api.ReadinessFile{Path: f.ReadinessFile, Log: p.log}
 	p.merger = newMerger(f, p.log)
-	reg := prometheus.NewRegistry()
+	build := cli.ReadBuild()
 	p.server = api.NewServer(api.Handler(p.board, api.Config{
-		Metrics:    metricsHandler(reg, p.log),
+		Metrics: metricsHandler(p.metrics.Gatherer(telemetry.Sources{
+			Board: p.board, Usage: p.sampler.Usage, Logs: p.streams, Version: build.Version, Commit: build.Commit,
+		}), p.log),
 		Prommerge:  p.merger.Handler(p.targets),
 		Heartbeats: p.beats,
 		Usage:      p.usage,
 		History:    p.history,
 		Events:     p.events,
 	}), p.log)
-	build := cli.ReadBuild()
-	err = p.metrics.Register(reg, telemetry.Sources{
-		Board: p.board, Usage: p.sampler.Usage, Logs: p.streams, Version: build.Version, Commit: build.Commit,
-	})
-	if err != nil {
-		return nil, err
-	}
 	p.profile, err = newProfiler(f.PyroscopeURL, env.podName, p.log)
 	return p, err
 }
@@ -246,7 +243,7 @@ func sameFile(a, b *os.File) bool {
 // build makes a unit of each process that is to run, and declares all.
 func (p *pod) build(cfg *spec.Config, format output.Format) ([]supervisor.Unit, error) {
 	p.builder = &builder{
-		environ: os.Environ(), format: format, deadline: p.flags.GracefulShutdownDeadline,
+		environ: spec.CleanEnv(os.Environ()), format: format, deadline: p.flags.GracefulShutdownDeadline,
 		out: p.out, err: p.err, reaper: p.reaper, queue: newQueue(p.units.Halt(), maxStarts), pod: p.units,
 		counters: p.counts.add, memory: p.sampler.Watch,
 		ended: p.sampler.Ended, oom: telemetry.NewOOM(), beats: p.beats, log: p.log,
@@ -315,16 +312,16 @@ func (p *pod) serve(ctx context.Context, signals *signals, units []supervisor.Un
 	helpers, end := context.WithCancel(context.WithoutCancel(ctx))
 	pumps, flush := context.WithCancel(context.WithoutCancel(ctx))
 	var wg, pumping sync.WaitGroup
-	pumping.Go(func() { p.pump(pumps, p.err, "stderr") })
-	if p.out != p.err {
-		pumping.Go(func() { p.pump(pumps, p.out, "stdout") })
-	}
 	wg.Go(func() {
 		if err := p.reaper.Run(helpers); err != nil {
 			p.log.Error("the wait loop ended", "err", err)
 		}
 	})
 	wg.Go(func() { makeThreads(spareThreads) })
+	pumping.Go(func() { p.pump(pumps, p.err, "stderr") })
+	if p.out != p.err {
+		pumping.Go(func() { p.pump(pumps, p.out, "stdout") })
+	}
 	wg.Go(func() { p.sampler.Run(helpers, p.board) })
 	wg.Go(func() { p.ready.Run(helpers, p.board) })
 	signals.early(p) // before anybody else takes them

@@ -15,6 +15,10 @@ import (
 // made grow. A garbage collection halves those that are mostly unused.
 const stackHalvings = 4
 
+// startGC is the share by which the heap may grow between collections until
+// everything runs. What a start takes is given back right after it.
+const startGC = 400
+
 // steadyGC is the share by which the heap may grow between collections once
 // everything runs.
 const steadyGC = 40
@@ -33,7 +37,7 @@ func tidy(ctx context.Context, board *status.Board, log *slog.Logger) {
 	late := time.NewTimer(tidyLatest)
 	defer late.Stop()
 	for {
-		snap, changed := board.Load()
+		snap, changed := board.LoadPod()
 		if snap.Ready() {
 			break
 		}
@@ -46,12 +50,17 @@ func tidy(ctx context.Context, board *status.Board, log *slog.Logger) {
 		}
 		break
 	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(steadyGC) // what runs from here on makes little garbage, and keeps little
-	}
+	setGC(steadyGC) // what runs from here on makes little garbage, and keeps little
 	giveBack(log)
 	if sleep(ctx, firstLook) == nil {
 		giveBack(log)
+	}
+}
+
+// setGC sets the share unless the user did.
+func setGC(percent int) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(percent)
 	}
 }
 

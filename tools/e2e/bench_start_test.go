@@ -126,7 +126,7 @@ func crowds(t *testing.T, load string, n int) []crowd {
 	line := func(text string) func(string) bool {
 		return func(line string) bool { return strings.Contains(line, text) }
 	}
-	config := fmt.Sprintf("- name: w\n  entrypoint: busybox\n  args: [sleep, '1000']\n  replicas: %d\n", n)
+	config := fmt.Sprintf("- name: w\n  entrypoint: /bin/busybox\n  args: [sleep, '1000']\n  replicas: %d\n", n)
 	all := []crowd{
 		{contestant: contestant{name: "a bare fork and exec loop", argv: []string{load, "spawn", strconv.Itoa(n), "/bin/busybox", "sleep", "1000"}}, started: line("started"), lines: 1},
 		{contestant: ours(t, config), started: line(`msg="started"`), lines: n},
