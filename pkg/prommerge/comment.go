@@ -11,7 +11,7 @@ func (s *scanner) comment(b []byte) (int, error) {
 	if n := s.knownMeta(b); n > 0 {
 		return n, nil
 	}
-	s.cur = s.cur[:0]
+	s.cur = nil
 	e := bytes.IndexByte(b, '\n')
 	l := b[:e]
 	if s.om {
@@ -32,17 +32,23 @@ func (s *scanner) comment(b []byte) (int, error) {
 	return e + 1, s.metadata(word, l, k)
 }
 
-// knownMeta handles a HELP or TYPE line that is exactly the one which the index expects here.
+// knownMeta handles a HELP or TYPE line, or both, that are exactly those which the index expects here.
 func (s *scanner) knownMeta(b []byte) int {
 	if len(b) < 8 {
 		return 0
 	}
 	next := s.ix.guess(s.prev)
 	switch {
+	case b[2] == 'H' && next >= 0 && isLine(b, s.ix.fams[next].lines):
+		s.enter(next)
+		f := &s.ix.fams[next]
+		s.flags, s.typ = s.flags|segHelp|segType, f.typ
+		s.expect(f)
+		return len(f.lines)
 	case b[2] == 'H' && next >= 0 && isLine(b, s.ix.fams[next].helpLine):
 		s.enter(next)
 		s.flags |= segHelp
-		s.cur = s.cur[:0]
+		s.cur = nil
 		return len(s.ix.fams[next].helpLine)
 	case b[2] != 'T':
 		return 0
@@ -63,7 +69,6 @@ func (s *scanner) knownType() int {
 	f := &s.ix.fams[s.fam]
 	s.flags |= segType
 	s.typ = f.typ
-	s.cur = s.cur[:0]
 	s.expect(f)
 	return len(f.typeLine)
 }

@@ -1,7 +1,8 @@
 package prommerge
 
 import (
-	"strings"
+	"bytes"
+	"slices"
 	"sync"
 )
 
@@ -15,10 +16,11 @@ type family struct {
 	help, unit         []byte // texts, as they stand in a page
 	typ                typ
 	helpLine, typeLine []byte // whole lines with their end, as they stand in a page; nil: unknown
+	lines              []byte // both in a row, where both are known
 	hasHelp, hasUnit   bool
 
-	first  string   // metric name of its first line, where that can be compared with
-	labels []string // label names of that line
+	first  []byte   // metric name of its first line, where that can be compared with
+	labels [][]byte // label names of that line
 	shape  shape
 }
 
@@ -68,8 +70,8 @@ func (ix *index) commit(p *part, relink bool) {
 		ix.resolve(p)
 	}
 	for _, m := range p.metas {
-		if f := &ix.fams[m.fam]; m.kind == metaFirst && f.first == "" {
-			f.learnFirst(string(p.text(m)))
+		if f := &ix.fams[m.fam]; m.kind == metaFirst && f.first == nil {
+			f.learnFirst(bytes.Clone(p.text(m)))
 		}
 	}
 	prev := int32(-1)
@@ -105,13 +107,13 @@ func (ix *index) resolve(p *part) {
 }
 
 // learnFirst makes the line that text describes what first lines of the family are compared with.
-func (f *family) learnFirst(text string) {
-	first, rest, _ := strings.Cut(text, "\n")
+func (f *family) learnFirst(text []byte) {
+	first, rest, more := bytes.Cut(text, []byte{'\n'})
 	f.first = first
-	for rest != "" {
-		var t string
-		t, rest, _ = strings.Cut(rest, "\n")
-		f.shape.add([]byte(t))
+	for more {
+		var t []byte
+		t, rest, more = bytes.Cut(rest, []byte{'\n'})
+		f.shape.add(t)
 		f.labels = append(f.labels, t)
 	}
 }
@@ -138,6 +140,9 @@ func (f *family) learn(m meta, text []byte, w wire) {
 		f.typeLine = appendMetaLine(nil, "TYPE", f.name, []byte(m.typ.name(w)))
 	case metaUnit:
 		f.unit, f.hasUnit = append([]byte(nil), text...), true
+	}
+	if m.kind != metaUnit && f.helpLine != nil && f.typeLine != nil {
+		f.lines = slices.Concat(f.helpLine, f.typeLine)
 	}
 }
 
