@@ -10,13 +10,14 @@ import (
 // which looks as it did last time is recognised line by line (helpLine, typeLine) without any parsing, and its
 // families are found by trying the one that followed last time (succ).
 type family struct {
-	name string // unescaped
-	succ int32  // family that followed this one in some page, or -1
+	name  string // unescaped
+	plain bool   // it needs no quotes
+	succ  int32  // family that followed this one in some page, or -1
 
 	help, unit         []byte // texts, as they stand in a page
 	typ                typ
 	helpLine, typeLine []byte // whole lines with their end, as they stand in a page; nil: unknown
-	lines              []byte // both in a row, where both are known
+	lines              []byte // both in a row, where both are known; in protobuf: the fields with name, help and type
 	hasHelp, hasUnit   bool
 
 	first  []byte   // metric name of its first line, where that can be compared with
@@ -125,7 +126,7 @@ func (ix *index) add(name []byte) int32 {
 	f := int32(len(ix.fams))
 	s := string(name)
 	ix.byName[s] = f
-	ix.fams = append(ix.fams, family{name: s, succ: -1})
+	ix.fams = append(ix.fams, family{name: s, plain: plainMetric(s), succ: -1})
 	return f
 }
 
@@ -141,7 +142,11 @@ func (f *family) learn(m meta, text []byte, w wire) {
 	case metaUnit:
 		f.unit, f.hasUnit = append([]byte(nil), text...), true
 	}
-	if m.kind != metaUnit && f.helpLine != nil && f.typeLine != nil {
+	switch {
+	case m.kind == metaUnit || f.helpLine == nil || f.typeLine == nil:
+	case w == wireProto:
+		f.lines = f.protoLines()
+	default:
 		f.lines = slices.Concat(f.helpLine, f.typeLine)
 	}
 }

@@ -128,7 +128,8 @@ func newProtoScanner(p *part, ix *index, inj *injection, esc escaping) *protoSca
 func (s *protoScanner) release() {
 	clear(s.labs[:cap(s.labs)]) // they refer to the page
 	clear(s.last[:cap(s.last)])
-	*s = protoScanner{labs: s.labs[:0], last: s.last[:0], names: s.names[:0], rest: s.rest[:0]}
+	clear(s.like[:cap(s.like)])
+	*s = protoScanner{labs: s.labs[:0], last: s.last[:0], like: s.like[:0], names: s.names[:0], rest: s.rest[:0]}
 	protoPool.Put(s)
 }
 
@@ -136,49 +137,62 @@ func (s *protoScanner) release() {
 // a label pair is appended to each Metric (repeated fields may come in any order) and lengths are rewritten.
 type protoScanner struct {
 	builder
-	inj   *injection
-	esc   escaping
-	labs  []lab
-	last  []lab // of the metric before, of the same family: mostly the same names
-	same  bool  // all names so far are those of last, which were good
-	own   bool  // the family in hand is called like one of the merger's
+	inj  *injection
+	esc  escaping
+	labs []lab
+	last []lab // of the metric before, of the same family: mostly the same names
+	same bool  // all names so far are those of last, which were good
+
+	alike bool     // the next metric may be compared with like
+	like  [][]byte // label names that were good, of the metric before or of an earlier page
+
+	own   bool // the family in hand is called like one of the merger's
 	names []byte
 	rest  []byte // of a Metric: all but its labels
 }
 
 // feed reads delimited messages from r to its end.
 func (s *protoScanner) feed(r io.Reader) error {
-	pooled := blockPool.Get().(*[]byte)
-	defer blockPool.Put(pooled)
-	buf := (*pooled)[:0]
-	off := 0 // start of the next message in buf
+	k := newBlock()
+	defer func() { k.release() }()
 	for {
-		msg, n, err := delimited(buf[off:])
-		if err != nil {
-			return &targetError{reason: reasonSyntax, err: err}
-		}
-		if n > 0 {
-			if err := s.message(msg); err != nil {
-				return &targetError{reason: reasonSyntax, err: err}
-			}
-			off += n
-			continue
-		}
-		buf, off = buf[:copy(buf, buf[off:])], 0
-		if len(buf) == cap(buf) {
-			buf = append(buf, make([]byte, cap(buf))...)[:len(buf)]
-		}
-		k, err := r.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+k]
-		end := errors.Is(err, io.EOF)
-		switch {
-		case err != nil && !end:
+		if err := k.room(); err != nil {
 			return err
-		case end && k == 0 && len(buf) > 0:
-			return &targetError{reason: reasonTruncated, err: errors.New("the body ended within a message")}
-		case end && k == 0:
-			return nil
 		}
+		n, err := r.Read((*k.buf)[k.n:])
+		k.n += n
+		end := errors.Is(err, io.EOF)
+		if k.n == len(*k.buf) || end {
+			done, serr := s.messages((*k.buf)[:k.n])
+			if serr != nil {
+				return &targetError{reason: reasonSyntax, err: serr}
+			}
+			k.drop(done)
+		}
+		switch {
+		case end && k.n > 0:
+			return &targetError{reason: reasonTruncated, err: errors.New("the body ended within a message")}
+		case end:
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// messages splices the whole messages of b and returns how much of it that is.
+func (s *protoScanner) messages(b []byte) (done int, err error) {
+	s.ix.mu.RLock()
+	defer s.ix.mu.RUnlock()
+	for {
+		msg, n, err := delimited(b[done:])
+		if err != nil || n == 0 {
+			return done, err
+		}
+		if err := s.message(msg); err != nil {
+			return done, err
+		}
+		done += n
 	}
 }
 
@@ -206,31 +220,37 @@ type head struct {
 
 // message splices one MetricFamily.
 func (s *protoScanner) message(msg []byte) error {
+	s.names, s.labs, s.last, s.like, s.alike = s.names[:0], s.labs[:0], s.last[:0], s.like[:0], false // they refer to the message before
+	if n := s.knownHead(msg); n > 0 {
+		return s.metrics(msg[n:])
+	}
 	h, err := readHead(msg)
 	if err != nil {
 		return err
 	}
-	s.names, s.labs, s.last = s.names[:0], s.labs[:0], s.last[:0] // which refer to the message before
 	if s.esc != allowUTF8 && !plainMetric(h.name) {
 		s.names = s.esc.appendName(s.names, h.name, isName)
 		h.name = s.names
 	}
-	s.ix.mu.RLock()
-	defer s.ix.mu.RUnlock()
 	s.family(h.name)
 	s.typ, s.own = h.typ, isOwn(h.name)
 	s.metadata(&h)
-	for len(msg) > 0 {
-		f, rest, err := nextField(msg)
+	return s.metrics(msg)
+}
+
+// metrics splices all metrics among the fields b, which are well formed.
+func (s *protoScanner) metrics(b []byte) error {
+	for len(b) > 0 {
+		f, rest, err := nextField(b)
 		if err != nil {
 			return err
 		}
-		if f.num == fieldMetric {
-			if err := s.metric(f.val, h.typ); err != nil {
-				return fmt.Errorf("%w in %q", err, h.name)
+		if f.num == fieldMetric && !s.fast(f.val) {
+			if err := s.metric(f.val); err != nil {
+				return fmt.Errorf("%w in %q", err, s.name)
 			}
 		}
-		msg = rest
+		b = rest
 	}
 	return nil
 }
@@ -269,10 +289,12 @@ func readHead(msg []byte) (h head, err error) {
 	return h, nil
 }
 
+var unknownFamily family
+
 func (s *protoScanner) metadata(h *head) {
-	var f family
+	f := &unknownFamily
 	if s.fam >= 0 {
-		f = s.ix.fams[s.fam]
+		f = &s.ix.fams[s.fam]
 	}
 	if h.hasHelp {
 		if f.hasHelp && string(f.help) == string(h.help) {
@@ -296,7 +318,7 @@ func (s *protoScanner) metadata(h *head) {
 }
 
 // metric splices one Metric.
-func (s *protoScanner) metric(m []byte, t typ) error {
+func (s *protoScanner) metric(m []byte) error {
 	s.labs, s.last = s.last[:0], s.labs
 	s.same = true
 	canonical, values := true, 0
@@ -333,18 +355,12 @@ func (s *protoScanner) metric(m []byte, t typ) error {
 		return errors.New("a metric that is too long")
 	}
 	if canonical && !s.own && !s.inj.clash(s.labs) {
-		return s.splice(m)
+		s.learn()
+		s.splice(m)
+		return nil
 	}
+	s.alike = false
 	return s.rewrite(m)
-}
-
-// splice appends the added labels to m as it stands.
-func (s *protoScanner) splice(m []byte) error {
-	n := len(m) + len(s.inj.proto)
-	o := s.room(1 + uvarintLen(uint64(n)) + n)
-	o = binary.AppendUvarint(append(o, fieldMetric<<3|wireBytes), uint64(n))
-	s.out = append(append(o, m...), s.inj.proto...)
-	return nil
 }
 
 // rewrite writes the labels of m anew, each with the name that it goes out with.

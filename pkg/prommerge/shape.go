@@ -102,6 +102,9 @@ func asciiOnly(b []byte) bool {
 		or |= le64(b) | le64(b[8:]) | le64(b[16:]) | le64(b[24:]) | le64(b[32:]) | le64(b[40:]) | le64(b[48:]) | le64(b[56:])
 		b = b[64:]
 	}
+	for ; len(b) >= 8; b = b[8:] {
+		or |= le64(b)
+	}
 	for _, c := range b {
 		or |= uint64(c)
 	}
