@@ -77,7 +77,7 @@ func (j *job) one(ctx context.Context, i int) {
 		r.Err, r.Reason = err, reasonOf(tctx, err, reasonRead)
 		return
 	}
-	r.Up, r.Samples = true, pt.samples
+	r.Up, r.Samples, r.text = true, pt.samples, pt.wire == wireText
 	j.parts[i] = pt
 }
 

@@ -67,12 +67,12 @@ type targetState struct {
 	inj      *injection
 	injEsc   escaping
 	seen     uint64    // last merge that it took part in
-	textOnly time.Time // when it last answered with text though asked for more
+	textOnly time.Time // when text was last all that it could be asked for
 	last     Result
 }
 
-// How long a target that only speaks text keeps the others from being asked for more, and how many merges a target
-// that is gone is remembered.
+// How long a target that only speaks text, or contradicts another one in protobuf, keeps all from being asked for
+// more, and how many merges a target that is gone is remembered.
 const (
 	textOnlyFor  = 5 * time.Minute
 	forgetMerges = 100
@@ -148,7 +148,7 @@ func (m *Merger) returnIndex(w wire, ix *index) {
 	}
 }
 
-// begin notes that a merge of targets begins. It says whether one of them is known to speak only text, and fills
+// begin notes that a merge of targets begins. It says whether one of them can only be asked for text, and fills
 // states.
 func (m *Merger) begin(targets []Target, states []*targetState, esc escaping) (textOnly bool) {
 	now := time.Now()
@@ -186,7 +186,7 @@ func (m *Merger) note(ctx context.Context, p *Page) {
 	for i := range p.results {
 		r, st := &p.results[i], p.states[i]
 		st.last = *r
-		if p.asked != wireText && r.Up && p.parts[i] != nil && p.parts[i].wire == wireText {
+		if p.asked != wireText && (r.text || p.clash) {
 			st.textOnly = time.Now()
 		}
 		if r.Up || errors.Is(context.Cause(ctx), context.Canceled) {
