@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -63,21 +64,21 @@ type page struct {
 }
 
 // open asks t for its page.
-func (m *Merger) open(ctx context.Context, t *Target, accept string) (page, error) {
+func (m *Merger) open(w *wait, t *Target, at *address) (page, error) {
 	if t.Open != nil {
-		body, ct, err := t.Open(ctx, accept)
+		body, ct, err := t.Open(w.ctx, w.accept)
 		if err != nil {
-			return page{}, &targetError{reason: reasonOf(ctx, err, reasonConnect), err: err}
+			return page{}, &targetError{reason: reasonOf(w.ctx, err, reasonConnect), err: err}
 		}
-		w, ok := wireOf(ct)
+		wi, ok := wireOf(ct)
 		if !ok {
 			return page{}, errors.Join(&targetError{reason: reasonContentType, err: fmt.Errorf("Content-Type %q", ct)}, body.Close())
 		}
-		return page{body: body, wire: w, framed: true}, nil
+		return page{body: body, wire: wi, framed: true}, nil
 	}
-	resp, err := m.request(ctx, t, accept)
+	resp, err := m.request(w, t, at)
 	if err != nil {
-		reason := reasonOf(ctx, err, reasonConnect)
+		reason := reasonOf(w.ctx, err, reasonConnect)
 		if errors.Is(err, errRedirect) {
 			reason = reasonStatus
 		}
@@ -91,39 +92,62 @@ func (m *Merger) open(ctx context.Context, t *Target, accept string) (page, erro
 	return p, nil
 }
 
-func (m *Merger) request(ctx context.Context, t *Target, accept string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, t.URL, nil)
+// prepare makes the headers of requests.
+func (w *wait) prepare() {
+	left := w.timeout
+	if d, ok := w.ctx.Deadline(); ok {
+		left = max(d.Sub(w.since), time.Millisecond)
+	}
+	for i, encoding := range []string{"gzip", "identity"} { // copying within the host is cheaper than inflating
+		w.headers[i] = http.Header{"Accept": {w.accept}, "Accept-Encoding": {encoding}, "User-Agent": {"prommerge"},
+			timeoutHeader: {strconv.FormatFloat(left.Seconds(), 'f', 3, 64)}}
+	}
+}
+
+// address is where a target is.
+type address struct {
+	url   *url.URL
+	local bool // on this host
+	err   error
+}
+
+func addressOf(s string) *address {
+	u, err := url.Parse(s)
 	if err != nil {
-		return nil, err
+		return &address{err: err}
 	}
-	for k, v := range t.Header {
-		if http.CanonicalHeaderKey(k) == "Host" && len(v) > 0 {
-			req.Host = v[0]
-			continue
-		}
-		req.Header[http.CanonicalHeaderKey(k)] = v
+	h := u.Hostname()
+	return &address{url: u, local: h == "localhost" || net.ParseIP(h).IsLoopback()}
+}
+
+func (m *Merger) request(w *wait, t *Target, at *address) (*http.Response, error) {
+	if at.err != nil {
+		return nil, at.err
 	}
-	req.Header.Set("Accept", accept)
-	req.Header.Set("Accept-Encoding", "gzip")
-	if isLoopback(req.URL) {
-		req.Header.Set("Accept-Encoding", "identity") // copying within the host is cheaper than inflating
+	header := w.headers[0]
+	if at.local {
+		header = w.headers[1]
 	}
-	if req.Header.Get("User-Agent") == "" {
-		req.Header.Set("User-Agent", "prommerge")
-	}
-	if d, ok := ctx.Deadline(); ok {
-		req.Header.Set(timeoutHeader, fmt.Sprintf("%.3f", max(time.Until(d).Seconds(), 0.001)))
-	}
+	req := &http.Request{Method: http.MethodGet, URL: at.url, Host: at.url.Host, Header: header}
 	c := m.client
 	if t.Client != nil {
 		c = withRedirects(t.Client)
 	}
+	if c != m.client || m.own == nil || len(t.Header) > 0 {
+		req = req.Clone(w.ctx) // for who knows what a caller's client does to it
+	} else {
+		req = req.WithContext(w.ctx)
+	}
+	for k, v := range t.Header {
+		switch k = http.CanonicalHeaderKey(k); k {
+		case "Accept", "Accept-Encoding", timeoutHeader:
+		case "Host":
+			req.Host = strings.Join(v[:min(len(v), 1)], "")
+		default:
+			req.Header[k] = v
+		}
+	}
 	return c.Do(req)
-}
-
-func isLoopback(u *url.URL) bool {
-	h := u.Hostname()
-	return h == "localhost" || net.ParseIP(h).IsLoopback()
 }
 
 // answer checks the header of resp.
@@ -168,42 +192,53 @@ func (m *meter) Read(b []byte) (int, error) {
 
 var gzipPool = sync.Pool{New: func() any { return new(gzip.Reader) }}
 
+// reading is what a page goes through while it is read.
+type reading struct {
+	body, page meter // as it comes, and decompressed
+	gzip       gzipReader
+}
+
+var readingPool = sync.Pool{New: func() any { return new(reading) }}
+
 // scanPage reads pg into a part.
-func (j *job) scanPage(pg page, t *Target, inj *injection) (pt *part, n int64, err error) {
+func (j *job) scanPage(pg page, inj *injection) (pt *part, n int64, err error) {
+	r := readingPool.Get().(*reading)
+	defer readingPool.Put(r)
 	limit := j.m.opt.Limits.TargetBytes
-	body := meter{r: pg.body, limit: limit}
-	in := meter{r: pg.body, limit: limit, total: &j.total}
+	r.body = meter{r: pg.body, limit: limit}
+	r.page = meter{r: pg.body, limit: limit, total: &j.total}
+	defer func() { r.body.r, r.page.r = nil, nil }()
 	if pg.gzip {
-		z := gzipPool.Get().(*gzip.Reader)
-		defer gzipPool.Put(z)
-		if err := z.Reset(&body); err != nil {
+		r.gzip.z = gzipPool.Get().(*gzip.Reader)
+		defer gzipPool.Put(r.gzip.z)
+		if err := r.gzip.z.Reset(&r.body); err != nil {
 			return nil, 0, gzipError(err)
 		}
-		in.r = gzipReader{z}
+		r.page.r = &r.gzip
 	}
 	pt = newPart(pg.wire)
 	if pg.wire == wireProto {
 		s := newProtoScanner(pt, j.index(pg.wire), inj, j.out.esc)
-		err = s.feed(&in)
+		err = s.feed(&r.page)
 		s.finish(err == nil)
 		s.release()
 	} else {
 		s := newScanner(pt, j.index(pg.wire), inj, j.out.esc)
-		err = s.feed(&in, pg.framed)
+		err = s.feed(&r.page, pg.framed)
 		s.finish(err == nil)
 		s.release()
 	}
 	if err != nil {
 		pt.release()
-		return nil, in.n, err
+		return nil, r.page.n, err
 	}
-	return pt, in.n, nil
+	return pt, r.page.n, nil
 }
 
 // gzipReader marks errors of the compression as such.
 type gzipReader struct{ z *gzip.Reader }
 
-func (g gzipReader) Read(b []byte) (int, error) {
+func (g *gzipReader) Read(b []byte) (int, error) {
 	n, err := g.z.Read(b)
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = gzipError(err)

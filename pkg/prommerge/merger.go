@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"math"
 	"net/http"
 	"sync"
@@ -63,11 +64,11 @@ type targetKey struct{ name, url string }
 
 // targetState is what is remembered of a target.
 type targetState struct {
-	errors   map[string]uint64 // by reason
-	inj      *injection
-	injEsc   escaping
-	seen     uint64    // last merge that it took part in
-	textOnly time.Time // when text was last all that it could be asked for
+	errors   map[string]uint64              // by reason
+	injs     [len(escapingNames)]*injection // by escaping
+	address  *address                       // set once
+	seen     uint64                         // last merge that it took part in
+	textOnly time.Time                      // when text was last all that it could be asked for
 	last     Result
 }
 
@@ -148,9 +149,9 @@ func (m *Merger) returnIndex(w wire, ix *index) {
 	}
 }
 
-// begin notes that a merge of targets begins. It says whether one of them can only be asked for text, and fills
-// states.
-func (m *Merger) begin(targets []Target, states []*targetState, esc escaping) (textOnly bool) {
+// begin notes that a merge of targets begins. It says whether one of them can only be asked for text, and fills in what
+// p has of each.
+func (m *Merger) begin(targets []Target, p *Page) (textOnly bool) {
 	now := time.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -163,17 +164,19 @@ func (m *Merger) begin(targets []Target, states []*targetState, esc escaping) (t
 			st = &targetState{}
 			m.targets[k] = st
 		}
-		if st.inj == nil || st.injEsc != esc || !st.inj.fits(t) {
-			st.inj, st.injEsc = newInjection(t, m.opt.HonorLabels, esc), esc
+		inj := &st.injs[p.out.esc]
+		if *inj == nil || !(*inj).fits(t) {
+			*inj = newInjection(t, m.opt.HonorLabels, p.out.esc)
+		}
+		if st.address == nil && t.Open == nil {
+			st.address = addressOf(t.URL)
 		}
 		st.seen = m.merges
 		textOnly = textOnly || now.Sub(st.textOnly) < textOnlyFor
-		states[i] = st
+		p.states[i], p.injs[i] = st, *inj
 	}
-	for k, st := range m.targets {
-		if m.merges-st.seen > forgetMerges {
-			delete(m.targets, k)
-		}
+	if m.merges%forgetMerges == 0 {
+		maps.DeleteFunc(m.targets, func(_ targetKey, st *targetState) bool { return m.merges-st.seen > forgetMerges })
 	}
 	return textOnly
 }

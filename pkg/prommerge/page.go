@@ -18,6 +18,7 @@ type Page struct {
 	parts   []*part // by target; nil where it failed
 	results []Result
 	states  []*targetState
+	injs    []*injection
 	own     *part
 
 	indexes   [3]*index // by wire
