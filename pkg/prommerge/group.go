@@ -57,6 +57,7 @@ func (g *grouping) grow() {
 func (g *grouping) add(p *part) {
 	g.grow()
 	g.parts = append(g.parts, p)
+	metas := p.metas
 	for i := range p.segs {
 		q := &p.segs[i]
 		s := &g.slots[q.fam]
@@ -70,9 +71,10 @@ func (g *grouping) add(p *part) {
 		if fl := q.flags(); fl&(segHelp|segType|segUnit) != 0 {
 			s.known(&g.ix.fams[q.fam], fl)
 		}
-	}
-	for _, m := range p.metas {
-		g.slots[m.fam].meta(m, p.text(m))
+		for len(metas) > 0 && int(metas[0].seg) == i {
+			s.meta(metas[0], p.text(metas[0]))
+			metas = metas[1:]
+		}
 	}
 }
 

@@ -298,19 +298,19 @@ func (s *protoScanner) metadata(h *head) {
 	}
 	if h.hasHelp {
 		if f.hasHelp && string(f.help) == string(h.help) {
-			s.flags |= segHelp
+			s.known(segHelp)
 		} else {
 			s.note(metaHelp, typNone, h.help)
 		}
 	}
 	if f.typ == h.typ {
-		s.flags |= segType
+		s.known(segType)
 	} else {
 		s.note(metaType, h.typ, nil)
 	}
 	if h.hasUnit {
 		if f.hasUnit && string(f.unit) == string(h.unit) {
-			s.flags |= segUnit
+			s.known(segUnit)
 		} else {
 			s.note(metaUnit, typNone, h.unit)
 		}

@@ -16,7 +16,8 @@ func (s *protoScanner) knownHead(msg []byte) int {
 		return 0
 	}
 	s.enter(next)
-	s.flags, s.typ, s.own = segHelp|segType, f.typ, isOwn([]byte(f.name))
+	s.known(segHelp | segType)
+	s.typ, s.own = f.typ, isOwn([]byte(f.name))
 	if f.first != nil && !s.own && !s.inj.clashes(f.labels) {
 		s.alike = true
 		s.like = append(s.like, f.labels...)
