@@ -10,10 +10,11 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"runtime"
+	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,12 +32,7 @@ const (
 // contender makes the handler for one way to answer with the pages of all targets.
 type contender func(targets []prommerge.Target, wire string) http.Handler
 
-var contenders = map[string]contender{"prommerge": byMerging, "concat": byConcatenating, "expfmt": byDecoding}
-
-func byMerging(targets []prommerge.Target, _ string) http.Handler {
-	m := prommerge.New(prommerge.Options{Async: true, Sort: true})
-	return m.Handler(func() []prommerge.Target { return targets })
-}
+var contenders = map[string]contender{"concat": byConcatenating, "expfmt": byDecoding}
 
 // targetsOf returns targets for a set of pages that are served at base.
 func targetsOf(base, set, wire string) []prommerge.Target {
@@ -62,32 +58,12 @@ func playRole(role string) {
 		f := strings.Fields(role)
 		mux.Handle("GET /{$}", contenders[f[0]](targetsOf(f[3], f[1], f[2]), f[2]))
 	}
-	mux.HandleFunc("GET /usage", func(w http.ResponseWriter, _ *http.Request) {
-		var ms runtime.MemStats
-		runtime.ReadMemStats(&ms)
-		_ = json.NewEncoder(w).Encode(usage{CPU: cpuTime(), Allocs: ms.Mallocs})
-	})
 	go func() { // the parent holds the other end
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(0)
 	}()
 	fmt.Println("http://" + l.Addr().String())
 	_ = http.Serve(l, mux)
-}
-
-// usage is what a process has used so far.
-type usage struct {
-	CPU    time.Duration
-	Allocs uint64
-}
-
-// cpuTime is the CPU time of this process so far.
-func cpuTime() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		panic(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // servePages serves /set/wire/number and /scrape.
@@ -122,6 +98,7 @@ func scrape(w http.ResponseWriter, r *http.Request) {
 			panic(err)
 		}
 		req.Header.Set("Accept", r.FormValue("accept"))
+		req.Header.Set("Accept-Encoding", r.FormValue("encoding"))
 		start := time.Now()
 		resp, err := http.DefaultClient.Do(req)
 		if err != nil {
@@ -143,7 +120,7 @@ type other struct {
 	end func()
 }
 
-// startRole starts another process.
+// startRole starts this test binary as another process.
 func startRole(tb testing.TB, role ...string) other {
 	tb.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -157,19 +134,50 @@ func startRole(tb testing.TB, role ...string) other {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	return start(tb, cmd, out, `^(http://\S+)`, func() { _ = in.Close() })
+}
+
+// start starts a process that says in its first line on out where it listens.
+func start(tb testing.TB, cmd *exec.Cmd, out io.Reader, listens string, end func()) other {
+	tb.Helper()
 	if err := cmd.Start(); err != nil {
 		tb.Fatal(err)
 	}
-	o := other{pid: cmd.Process.Pid, end: func() {
-		_ = in.Close()
+	lines := bufio.NewReader(out)
+	line, err := lines.ReadString('\n')
+	m := regexp.MustCompile(listens).FindStringSubmatch(line)
+	if err != nil || m == nil {
+		tb.Fatalf("%v in %q", err, line)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { _, _ = lines.WriteTo(os.Stderr) })
+	return other{url: m[1], pid: cmd.Process.Pid, end: func() {
+		end()
+		wg.Wait()
 		_ = cmd.Wait()
 	}}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		tb.Fatal(err)
+}
+
+// cpu is the CPU time of all threads of o so far.
+func (o other) cpu(tb testing.TB) (total time.Duration) {
+	tb.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", o.pid))
+	if err != nil || len(threads) == 0 {
+		tb.Skip("needs /proc") // on other systems
 	}
-	o.url = strings.TrimSpace(line)
-	return o
+	for _, path := range threads {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // it ended
+		}
+		ns, _, _ := strings.Cut(string(text), " ")
+		n, err := strconv.ParseInt(ns, 10, 64)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		total += time.Duration(n)
+	}
+	return total
 }
 
 // ask decodes the answer of another process.
@@ -186,9 +194,9 @@ func (o other) ask(tb testing.TB, path string, answer any) {
 }
 
 // scrape lets o scrape a contender.
-func (o other) scrape(tb testing.TB, c other, wire string, n int) (s scraped) {
+func (o other) scrape(tb testing.TB, c other, wire, encoding string, n int) (s scraped) {
 	tb.Helper()
-	o.ask(tb, "/scrape?n="+strconv.Itoa(n)+"&accept="+url.QueryEscape(typeOf(wire))+"&url="+url.QueryEscape(c.url), &s)
+	o.ask(tb, "/scrape?n="+strconv.Itoa(n)+"&accept="+url.QueryEscape(typeOf(wire))+"&encoding="+encoding+"&url="+url.QueryEscape(c.url), &s)
 	return s
 }
 

@@ -5,9 +5,12 @@ package prommerge_test
 import (
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"text/tabwriter"
 	"time"
@@ -23,8 +26,15 @@ func TestMeasure(t *testing.T) {
 	measureMemory(t)
 	pages := startRole(t, rolePages)
 	defer pages.end()
-	measureHTTP(t, pages)
-	measurePeak(t, pages)
+	exporter := filepath.Join(t.TempDir(), "prommerge")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", exporter, "../../cmd/prommerge")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	measureHTTP(t, exporter, pages)
+	measureEncodings(t, exporter, pages)
+	measurePeak(t, exporter, pages)
 }
 
 // table is printed as one block of Markdown.
@@ -120,6 +130,37 @@ func cost(f func(), atLeast time.Duration) (cpu time.Duration, allocs float64) {
 	return cpu, float64(after.Mallocs-before.Mallocs) / float64(n)
 }
 
+// cpuTime is the CPU time of this process so far.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// startExporter starts the program that merges.
+func startExporter(t *testing.T, path string, targets []prommerge.Target) other {
+	t.Helper()
+	var config strings.Builder
+	config.WriteString("targets:\n")
+	for i := range targets {
+		fmt.Fprintf(&config, "- {name: %s, url: %q}\n", targets[i].Name, targets[i].URL)
+	}
+	file := filepath.Join(t.TempDir(), "targets.yaml")
+	if err := os.WriteFile(file, []byte(config.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, "-listen", "127.0.0.1:0", "-config", file)
+	out, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := start(t, cmd, out, `address="?([^\s"]+)`, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })
+	o.url = "http://" + o.url + "/metrics"
+	return o
+}
+
 // bars are those of one page set.
 var bars = map[string]struct{ concat, expfmt, p50 float64 }{
 	"node×10 text": {1.7, 8, 0}, "node×100 text": {2.5, 8, 3.5}, "node×1000 text": {3, 8, 0},
@@ -133,12 +174,10 @@ type runner struct {
 	page      int64
 }
 
-func (r *runner) round(t *testing.T, pages other, wire string, scrapes int) {
-	var before, after usage
-	r.ask(t, "/usage", &before)
-	s := pages.scrape(t, r.other, wire, scrapes)
-	r.ask(t, "/usage", &after)
-	r.cpu = append(r.cpu, (after.CPU-before.CPU).Seconds()*1000/float64(scrapes))
+func (r *runner) round(t *testing.T, pages other, wire, encoding string, scrapes int) {
+	before := r.other.cpu(t)
+	s := pages.scrape(t, r.other, wire, encoding, scrapes)
+	r.cpu = append(r.cpu, (r.other.cpu(t)-before).Seconds()*1000/float64(scrapes))
 	took := make([]float64, scrapes)
 	for i, d := range s.Took {
 		took[i] = d.Seconds() * 1000
@@ -156,7 +195,7 @@ func over(a, b []float64) float64 {
 	return middle(ratios)
 }
 
-func measureHTTP(t *testing.T, pages other) {
+func measureHTTP(t *testing.T, exporter string, pages other) {
 	tab := newTable("CPU time of the merging process over loopback HTTP; concat writes the same bytes back unchanged, expfmt decodes, merges and encodes",
 		"pages", "in", "out", "prommerge", "concat", "expfmt", "× concat", "expfmt takes", "p50 × concat")
 	for _, wire := range []string{"text", "proto"} {
@@ -165,17 +204,18 @@ func measureHTTP(t *testing.T, pages other) {
 				continue
 			}
 			scrapes := int(max(1, min(40, 2e7/s.bytes())))
-			all := map[string]*runner{}
+			all := map[string]*runner{"prommerge": {other: startExporter(t, exporter, targetsOf(pages.url, s.name, wire))}}
 			for name := range contenders {
-				r := &runner{other: startRole(t, name, s.name, wire, pages.url)}
-				all[name] = r
-				pages.scrape(t, r.other, wire, 3) // connects, and learns
+				all[name] = &runner{other: startRole(t, name, s.name, wire, pages.url)}
+			}
+			for _, r := range all {
+				pages.scrape(t, r.other, wire, "identity", 3) // connects, and learns
 			}
 			for i := range 15 {
-				all["prommerge"].round(t, pages, wire, scrapes)
-				all["concat"].round(t, pages, wire, scrapes)
+				all["prommerge"].round(t, pages, wire, "identity", scrapes)
+				all["concat"].round(t, pages, wire, "identity", scrapes)
 				if i%5 == 0 {
-					all["expfmt"].round(t, pages, wire, (scrapes+7)/8)
+					all["expfmt"].round(t, pages, wire, "identity", (scrapes+7)/8)
 				}
 			}
 			for _, r := range all {
@@ -191,18 +231,39 @@ func measureHTTP(t *testing.T, pages other) {
 	tab.print()
 }
 
-func measurePeak(t *testing.T, pages other) {
+// measureEncodings takes the CPU time that compressed answers cost beyond plain ones.
+func measureEncodings(t *testing.T, exporter string, pages other) {
+	tab := newTable("Compression of the answer, MB of the page per CPU second", "pages", "page", "gzip", "zstd")
+	for _, s := range []pageSet{pageSets("text")[1], pageSets("text")[4]} {
+		o := startExporter(t, exporter, targetsOf(pages.url, s.name, "text"))
+		took := map[string]*runner{"identity": {other: o}, "gzip": {other: o}, "zstd": {other: o}}
+		for range 9 {
+			for encoding, r := range took {
+				r.round(t, pages, "text", encoding, 5)
+			}
+		}
+		o.end()
+		mb := float64(took["identity"].page) / 1e6
+		speed := func(encoding string) string {
+			return atLeast("%.0f", mb/(middle(took[encoding].cpu)-middle(took["identity"].cpu))*1000, 250)
+		}
+		tab.add(s.name, fmt.Sprintf("%.1f MB", mb), speed("gzip"), speed("zstd"))
+	}
+	tab.print()
+}
+
+func measurePeak(t *testing.T, exporter string, pages other) {
 	tab := newTable("How much resident memory grows at its peak, per byte of the merged page", "pages", "merged page", "1 scrape", "10 scrapes")
 	for _, wire := range []string{"text", "proto"} {
 		for _, s := range pageSets(wire) {
 			if s.n*len(s.pages[0]) < 40e6 {
 				continue
 			}
-			r := startRole(t, "prommerge", s.name, wire, pages.url)
+			r := startExporter(t, exporter, targetsOf(pages.url, s.name, wire))
 			before := r.memory(t, "VmRSS")
 			row := []string{s.name + " " + wire, ""}
 			for _, n := range []int{1, 9} {
-				page := pages.scrape(t, r, wire, n).Bytes
+				page := pages.scrape(t, r, wire, "identity", n).Bytes
 				bar := 2.0
 				if page < 50e6 {
 					bar = 0
