@@ -9,6 +9,7 @@ import (
 // slot is what one merge knows about one family.
 type slot struct {
 	help, unit       []byte
+	lines            []byte // HELP and TYPE as they are written, where the index has them
 	hasHelp, hasUnit bool
 	seen             bool
 	folded           bool // its series go to the family into
@@ -145,13 +146,12 @@ func (g *grouping) fold(w wire) {
 
 // parent returns the family that f is a child of.
 func (g *grouping) parent(f int32, w wire) (int32, bool) {
-	name := g.ix.fams[f].name
-	i := strings.LastIndexByte(name, '_')
-	if i <= 0 {
+	base := g.ix.base(f)
+	if base < 0 || !g.slots[base].seen {
 		return 0, false
 	}
-	base, ok := g.ix.byName[name[:i]]
-	if !ok || !g.slots[base].seen || !slices.Contains(g.slots[base].typ.suffixes(w), name[i:]) {
+	suffix := g.ix.fams[f].name[len(g.ix.fams[base].name):]
+	if !slices.Contains(g.slots[base].typ.suffixes(w), suffix) {
 		return 0, false
 	}
 	if _, child := g.parent(base, w); child {
@@ -211,6 +211,9 @@ func (g *grouping) relearn(w wire) {
 		}
 		if s.typ != typNone && s.typ != f.typ {
 			f.learn(meta{kind: metaType, typ: s.typ}, nil, w)
+		}
+		if s.hasHelp && s.typ != typNone {
+			s.lines = f.lines
 		}
 		if s.hasUnit && (!f.hasUnit || string(f.unit) != string(s.unit)) {
 			f.learn(meta{kind: metaUnit}, s.unit, w)

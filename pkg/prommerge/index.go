@@ -3,6 +3,7 @@ package prommerge
 import (
 	"bytes"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -19,6 +20,9 @@ type family struct {
 	helpLine, typeLine []byte // whole lines with their end, as they stand in a page; nil: unknown
 	lines              []byte // both in a row, where both are known; in protobuf: the fields with name, help and type
 	hasHelp, hasUnit   bool
+
+	base   int32 // see index.base
+	baseOf int   // how many families there were when base was looked for
 
 	first  []byte   // metric name of its first line, where that can be compared with
 	labels [][]byte // label names of that line
@@ -58,6 +62,21 @@ func (ix *index) guess(prev int32) int32 {
 		return 0
 	}
 	return -1
+}
+
+// base returns the family whose name is that of f without its last word, or -1.
+func (ix *index) base(id int32) int32 {
+	f := &ix.fams[id]
+	if f.baseOf == len(ix.fams) {
+		return f.base
+	}
+	f.base, f.baseOf = -1, len(ix.fams)
+	if i := strings.LastIndexByte(f.name, '_'); i > 0 {
+		if base, ok := ix.byName[f.name[:i]]; ok {
+			f.base = base
+		}
+	}
+	return f.base
 }
 
 // commit gives the families of p that were new their numbers.
