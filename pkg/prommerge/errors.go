@@ -31,6 +31,15 @@ type targetError struct {
 func (e *targetError) Error() string { return e.reason + ": " + e.err.Error() }
 func (e *targetError) Unwrap() error { return e.err }
 
+// asSyntax returns err as a reason to refuse a page, unless it has one already.
+func asSyntax(err error) error {
+	var te *targetError
+	if errors.As(err, &te) {
+		return te
+	}
+	return &targetError{reason: reasonSyntax, err: err}
+}
+
 // reasonOf classifies err, which otherwise counts as fallback.
 func reasonOf(ctx context.Context, err error, fallback string) string {
 	var te *targetError

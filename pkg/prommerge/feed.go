@@ -75,7 +75,7 @@ var errTooLong = &targetError{reason: reasonTooLarge, err: errors.New("a line is
 
 // feed reads r to its end and scans it block by block. framed says that the end of r is the end of the page, and
 // not just that of a connection.
-func (s *scanner) feed(r io.Reader, framed bool) error {
+func (s *scanner) feed(r *meter, framed bool) error {
 	k := newBlock()
 	defer func() { k.release() }()
 	for {
@@ -92,6 +92,9 @@ func (s *scanner) feed(r io.Reader, framed bool) error {
 			}
 			if k.drop(done); k.n > maxRecord {
 				return errTooLong
+			}
+			if err := r.hold(s.held()); err != nil {
+				return err
 			}
 		}
 		if end {

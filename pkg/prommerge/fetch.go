@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -26,8 +25,10 @@ func (m *Merger) newClient(c *http.Client) *http.Client {
 			ExpectContinueTimeout: time.Second,
 			IdleConnTimeout:       5 * time.Minute,    // longer than any scrape interval in use
 			MaxIdleConnsPerHost:   DefaultConcurrency, // many targets may be behind one gateway
-			DisableCompression:    true,               // we ask for it and undo it ourselves, within limits
-			ForceAttemptHTTP2:     true,
+
+			MaxResponseHeaderBytes: MaxHeaderBytes,
+			DisableCompression:     true, // we ask for it and undo it ourselves, within limits
+			ForceAttemptHTTP2:      true,
 		}
 		return &http.Client{Transport: m.own, CheckRedirect: sameHost}
 	}
@@ -170,12 +171,13 @@ func answer(resp *http.Response) (page, error) {
 	return p, nil
 }
 
-// meter counts what is read from r, within limits.
+// meter counts what is read from r and what is made of it, within limits.
 type meter struct {
 	r     io.Reader
 	n     int64
+	held  int64 // memory that the part takes up
 	limit int64
-	total *atomic.Int64 // what all targets of the merge may still read, or nil
+	job   *job // whose limits count too, or nil
 }
 
 func (m *meter) Read(b []byte) (int, error) {
@@ -184,10 +186,30 @@ func (m *meter) Read(b []byte) (int, error) {
 	if m.n > m.limit {
 		return n, &targetError{reason: reasonTooLarge, err: fmt.Errorf("more than %d bytes", m.limit)}
 	}
-	if m.total != nil && m.total.Add(-int64(n)) < 0 {
+	if m.job != nil && m.job.total.Add(-int64(n)) < 0 {
 		return n, &targetError{reason: reasonTooLarge, err: errors.New("all pages together are over the limit")}
 	}
 	return n, err
+}
+
+// hold notes that the part takes up n bytes of memory by now. It may be twice as many as may be read: a page of
+// short lines grows many times over when labels are added.
+func (m *meter) hold(n int64) error {
+	grown := n - m.held
+	m.held = n
+	switch {
+	case n/2 > m.limit:
+		return &targetError{reason: reasonTooLarge, err: fmt.Errorf("with its labels the page is more than twice %d bytes", m.limit)}
+	case m.job.held.Add(-grown) < 0:
+		return &targetError{reason: reasonTooLarge, err: errors.New("with their labels all pages together are over the limit")}
+	}
+	return nil
+}
+
+// forgo gives back what a target had of the limits of its job.
+func (m *meter) forgo() {
+	m.job.total.Add(m.n)
+	m.job.held.Add(m.held)
 }
 
 var gzipPool = sync.Pool{New: func() any { return new(gzip.Reader) }}
@@ -206,8 +228,8 @@ func (j *job) scanPage(pg page, inj *injection) (pt *part, n int64, err error) {
 	defer readingPool.Put(r)
 	limit := j.m.opt.Limits.TargetBytes
 	r.body = meter{r: pg.body, limit: limit}
-	r.page = meter{r: pg.body, limit: limit, total: &j.total}
-	defer func() { r.body.r, r.page.r = nil, nil }()
+	r.page = meter{r: pg.body, limit: limit, job: j}
+	defer func() { r.body.r, r.page.r, r.page.job = nil, nil, nil }()
 	if pg.gzip {
 		r.gzip.z = gzipPool.Get().(*gzip.Reader)
 		defer gzipPool.Put(r.gzip.z)
@@ -229,6 +251,7 @@ func (j *job) scanPage(pg page, inj *injection) (pt *part, n int64, err error) {
 		s.release()
 	}
 	if err != nil {
+		r.page.forgo()
 		pt.release()
 		return nil, r.page.n, err
 	}

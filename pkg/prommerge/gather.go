@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,7 @@ type job struct {
 	accept  string
 	next    atomic.Int64
 	total   atomic.Int64 // bytes that may still be read
+	held    atomic.Int64 // bytes that parts may still take up
 	mu      sync.Mutex   // guards indexes and waits
 	waits   []*wait
 }
@@ -41,6 +43,7 @@ func (m *Merger) Gather(ctx context.Context, accept string, targets []Target) *P
 		results: make([]Result, n), states: make([]*targetState, n), injs: make([]*injection, n)}
 	j := &job{Page: p, m: m, targets: targets}
 	j.total.Store(m.opt.Limits.TotalBytes)
+	j.held.Store(2 * min(m.opt.Limits.TotalBytes, math.MaxInt64/2))
 	if m.begin(targets, p) {
 		p.out = p.out.asText()
 	}

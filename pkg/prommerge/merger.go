@@ -20,6 +20,8 @@ const (
 	DefaultTargetBytes = 64 << 20
 	DefaultTotalBytes  = 512 << 20
 	DefaultConcurrency = 100
+	DefaultMerges      = 16
+	MaxHeaderBytes     = 256 << 10 // of an answer, where the client is the merger's own
 )
 
 // Options of a Merger. The zero value is a good one: targets are asked one by one, families come in the order in
@@ -44,6 +46,7 @@ type Limits struct {
 	TargetBytes int64 // page of one target, as it comes over the wire and again when it is decompressed
 	TotalBytes  int64 // all pages of one merge, decompressed
 	Concurrency int   // targets that are asked at the same time
+	Merges      int   // requests that Handler answers at the same time; others wait
 }
 
 // A Merger merges the pages of targets. It remembers between merges what pages look like and how often each target
@@ -52,6 +55,7 @@ type Merger struct {
 	opt    Options
 	client *http.Client
 	own    *http.Transport // nil where the client is the caller's
+	slots  chan struct{}   // one for each merge that Handler may run; nil: any number
 
 	mu        sync.Mutex // guards all below
 	idle      [3][]*index
@@ -86,6 +90,9 @@ func New(opt Options) *Merger {
 	opt.Limits.TargetBytes = orDefault(opt.Limits.TargetBytes, DefaultTargetBytes)
 	opt.Limits.TotalBytes = orDefault(opt.Limits.TotalBytes, DefaultTotalBytes)
 	opt.Limits.Concurrency = orDefault(opt.Limits.Concurrency, DefaultConcurrency)
+	if n := orDefault(opt.Limits.Merges, DefaultMerges); n < math.MaxInt {
+		m.slots = make(chan struct{}, n)
+	}
 	if opt.Timeout <= 0 {
 		opt.Timeout = DefaultTimeout
 	}

@@ -216,6 +216,12 @@ func (b *builder) seal() {
 	}
 }
 
+// held is about how much memory the part takes up: its bytes, and what there is for each run, name and text.
+func (b *builder) held() int64 {
+	p := b.p
+	return int64(p.bytes+len(b.out)-b.open+len(p.extra)) + 32*int64(len(p.segs)) + 24*int64(len(p.metas)) + 512*int64(len(p.locals))
+}
+
 // append adds raw bytes to the current family.
 func (b *builder) append(v []byte) {
 	o := b.room(len(v))

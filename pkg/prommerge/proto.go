@@ -116,7 +116,7 @@ func uvarintLen(n uint64) int {
 	return l
 }
 
-var protoPool = sync.Pool{New: func() any { return new(protoScanner) }}
+var protoPool = sync.Pool{New: func() any { return &protoScanner{seen: map[string]struct{}{}} }}
 
 func newProtoScanner(p *part, ix *index, inj *injection, esc escaping) *protoScanner {
 	s := protoPool.Get().(*protoScanner)
@@ -129,7 +129,7 @@ func (s *protoScanner) release() {
 	clear(s.labs[:cap(s.labs)]) // they refer to the page
 	clear(s.last[:cap(s.last)])
 	clear(s.like[:cap(s.like)])
-	*s = protoScanner{labs: s.labs[:0], last: s.last[:0], like: s.like[:0], names: s.names[:0], rest: s.rest[:0]}
+	*s = protoScanner{labs: s.labs[:0], last: s.last[:0], like: s.like[:0], names: s.names[:0], rest: s.rest[:0], seen: s.seen}
 	protoPool.Put(s)
 }
 
@@ -149,10 +149,11 @@ type protoScanner struct {
 	own   bool // the family in hand is called like one of the merger's
 	names []byte
 	rest  []byte // of a Metric: all but its labels
+	seen  map[string]struct{}
 }
 
 // feed reads delimited messages from r to its end.
-func (s *protoScanner) feed(r io.Reader) error {
+func (s *protoScanner) feed(r *meter) error {
 	k := newBlock()
 	defer func() { k.release() }()
 	for {
@@ -165,9 +166,12 @@ func (s *protoScanner) feed(r io.Reader) error {
 		if k.n == len(*k.buf) || end {
 			done, serr := s.messages((*k.buf)[:k.n])
 			if serr != nil {
-				return &targetError{reason: reasonSyntax, err: serr}
+				return asSyntax(serr)
 			}
 			k.drop(done)
+			if err := r.hold(s.held()); err != nil {
+				return err
+			}
 		}
 		switch {
 		case end && k.n > 0:
@@ -347,8 +351,10 @@ func (s *protoScanner) metric(m []byte) error {
 		return errors.New("a metric with several values")
 	}
 	s.same = s.same && len(s.labs) == len(s.last)
-	if err := s.unique(); err != nil {
-		return err
+	if !s.same { // else the one before had the same names
+		if what := badLabels(s.labs, s.seen); what != "" {
+			return errors.New(what)
+		}
 	}
 	s.p.samples++
 	if len(m) >= maxRecord {

@@ -2,6 +2,7 @@ package prommerge
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"sync"
 )
@@ -195,8 +196,8 @@ func (s *scanner) sample(b []byte, start, nl, j int, braces bool) (int, error) {
 	if len(s.metric) == 0 {
 		return 0, errSyntax(b, "no metric name")
 	}
-	if err := s.unique(b); err != nil {
-		return 0, err
+	if what := badLabels(s.labs, s.seen); what != "" {
+		return 0, errSyntax(b, what)
 	}
 	rest := j
 	read := s.textValue
@@ -296,29 +297,38 @@ func (s *scanner) blanks(b []byte, j int) int {
 	return j
 }
 
-// unique refuses a line that names a label twice: Prometheus would refuse the whole page for it.
-func (s *scanner) unique(b []byte) error {
-	if len(s.labs) > 16 {
-		clear(s.seen)
-		for _, l := range s.labs {
-			s.seen[string(l.name)] = struct{}{}
+// maxLabels is how many labels a series may have: looking for one that is there twice must have its limits.
+const maxLabels = 4096
+
+var errTooMany = &targetError{reason: reasonTooLarge, err: errors.New("a series has too many labels")}
+
+// badLabels says why Prometheus would refuse the whole page for its labels, or nothing. seen is memory for it.
+func badLabels(labs []lab, seen map[string]struct{}) string {
+	if len(labs) > 64 {
+		seen = make(map[string]struct{}, len(labs)) // to clear a map takes as long as it ever was
+	}
+	if len(labs) > 16 {
+		clear(seen)
+		for i := range labs {
+			seen[string(labs[i].name)] = struct{}{}
 		}
-		if len(s.seen) == len(s.labs) {
-			return nil
+		_, bad := seen["__name__"]
+		if !bad && len(seen) == len(labs) {
+			return ""
 		}
 	}
-	for i := range s.labs {
-		n := s.labs[i].name
+	for i := range labs {
+		n := labs[i].name
 		if string(n) == "__name__" {
-			return errSyntax(b, "a label called __name__")
+			return "a label called __name__"
 		}
 		for k := range i {
-			if string(s.labs[k].name) == string(n) {
-				return errSyntax(b, "a label twice")
+			if string(labs[k].name) == string(n) {
+				return "a label twice"
 			}
 		}
 	}
-	return nil
+	return ""
 }
 
 // errSyntax says what is wrong and shows the beginning of the line.
