@@ -12,7 +12,7 @@ const (
 	reasonTimeout     = "timeout"      // no complete answer before the deadline
 	reasonCanceled    = "canceled"     // the scraper left
 	reasonConnect     = "connect"      // no connection
-	reasonStatus      = "status"       // not 200, or a redirect to another host
+	reasonStatus      = "status"       // not 200, or redirects to another host or without end
 	reasonContentType = "content_type" // not a format of metrics
 	reasonEncoding    = "encoding"     // a broken or unknown Content-Encoding
 	reasonTooLarge    = "too_large"    // over a limit

@@ -44,11 +44,14 @@ func withRedirects(c *http.Client) *http.Client {
 	return &d
 }
 
-var errRedirect = errors.New("redirect to another host")
+var (
+	errRedirect  = errors.New("redirect to another host")
+	errRedirects = errors.New("too many redirects")
+)
 
 func sameHost(req *http.Request, via []*http.Request) error {
 	if len(via) > 5 {
-		return errors.New("too many redirects")
+		return errRedirects
 	}
 	if req.URL.Host != via[0].URL.Host || req.URL.Scheme != via[0].URL.Scheme {
 		return errRedirect
@@ -80,7 +83,7 @@ func (m *Merger) open(w *wait, t *Target, at *address) (page, error) {
 	resp, err := m.request(w, t, at)
 	if err != nil {
 		reason := reasonOf(w.ctx, err, reasonConnect)
-		if errors.Is(err, errRedirect) {
+		if errors.Is(err, errRedirect) || errors.Is(err, errRedirects) {
 			reason = reasonStatus
 		}
 		return page{}, &targetError{reason: reason, err: err}

@@ -106,6 +106,7 @@ func TestTargetsThatFailOverHTTP(t *testing.T) {
 		{"status 500", upstream(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", 500) }), "status"},
 		{"status 204", upstream(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }), "status"},
 		{"a redirect to another host", upstream(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other, http.StatusFound) }), "status"},
+		{"redirects without end", upstream(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/", http.StatusFound) }), "status"},
 		{"HTML with 200", upstream(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") }), "content_type"},
 		{"JSON", upstream(t, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Type", "application/json") }), "content_type"},
 		{"a body cut by the end of the connection", raw(t, head+"\r\na 1\na 12"), "truncated"},
@@ -209,8 +210,12 @@ func TestUpstreamRequestsEndWhenTheScraperLeaves(t *testing.T) {
 		}
 	})
 	<-began
+	start := time.Now()
 	cancel()
 	<-ended // else the test never ends
+	if d := time.Since(start); d > 500*time.Millisecond { // promised within 50 ms
+		t.Errorf("the request to the target ended %v after the scraper's", d)
+	}
 	wg.Wait()
 }
 
