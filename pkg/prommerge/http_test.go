@@ -114,6 +114,7 @@ func TestTargetsThatFailOverHTTP(t *testing.T) {
 		{"a body cut within a chunk", raw(t, head+"Transfer-Encoding: chunked\r\n\r\nff\r\na 1\n"), "truncated"},
 		{"gzip that is none", raw(t, head+"Content-Encoding: gzip\r\nContent-Length: 30\r\n\r\na 1\nb 1\nc 1\nd 1\ne 1\nf 1\ng 1\nhi"), "encoding"},
 		{"gzip cut short", raw(t, head+"Content-Encoding: gzip\r\n\r\n"+gzipped(bytes.Repeat([]byte("a 1\n"), 1000))[:20]), "truncated"},
+		{"gzip that is long and holds nothing", raw(t, head+"Content-Encoding: gzip\r\n\r\n"+strings.Repeat(gzipped(nil), 60_000)), "too_large"},
 		{"an unknown encoding", raw(t, head+"Content-Encoding: br\r\nContent-Length: 4\r\n\r\na 1\n"), "encoding"},
 		{"a gzip bomb", raw(t, head+"Content-Encoding: gzip\r\n\r\n"+gzipped(bytes.Repeat([]byte("a{b=\"c\"} 1\n"), 200000))), "too_large"},
 		{"a page without end", upstream(t, func(w http.ResponseWriter, r *http.Request) {
@@ -304,12 +305,17 @@ func TestAMergerIsSafeToUseConcurrently(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
-			accept, ct := acceptText, textType
+			accept, label := acceptText, `x_y="1"`
+			if i%2 == 0 {
+				accept, label = acceptUTF8, `"x.y"="1"`
+			}
 			for k := range 20 {
 				in := fmt.Sprintf("# TYPE m%d gauge\nm%d{a=\"b\"} 1\nshared{c=\"%d\"} %d\n", k%5, k%5, i, k)
-				page, _, rs := gather(t, m, accept, opened("x", ct, []byte(in)), opened("y", ct, nodePage(uint64(k%3))))
-				if p, err := checkPage(page, false); err != nil || len(p.with("x")) != 2 || rs[1].Err != nil {
-					t.Errorf("%v, %v", err, rs[1].Err)
+				x := opened("x", textType, []byte(in))
+				x.Labels = map[string]string{"x.y": "1"}
+				page, _, rs := gather(t, m, accept, x, opened("y", textType, nodePage(uint64(k%3))))
+				if p, err := checkPage(page, false); err != nil || len(p.with("x")) != 2 || rs[1].Err != nil || strings.Count(page, label) != 2 {
+					t.Errorf("%v, %v, %s", err, rs[1].Err, p.with("x"))
 				}
 			}
 		})

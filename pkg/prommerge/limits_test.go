@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -176,5 +178,135 @@ func TestAScraperMustTakeThePageInTime(t *testing.T) {
 	m.Handler(func() []prommerge.Target { return nil }).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
 	if len(w.set) != 2 || w.set[0].Before(start) || w.set[0].After(time.Now().Add(2*time.Minute)) || !w.set[1].IsZero() {
 		t.Errorf("write deadlines %v", w.set)
+	}
+}
+
+func TestOnlySoManyTargetsAreAskedAtTheSameTime(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		opt  prommerge.Options
+		most int
+		took time.Duration
+	}{
+		{"one by one", prommerge.Options{}, 1, 250 * time.Second},
+		{"side by side", prommerge.Options{Async: true}, 100, 3 * time.Second},
+		{"three at a time", prommerge.Options{Async: true, Limits: prommerge.Limits{Concurrency: 3}}, 3, 84 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var mu sync.Mutex // guards both
+				running, most := 0, 0
+				var ts []prommerge.Target
+				for i := range 250 {
+					ts = append(ts, prommerge.Target{Name: fmt.Sprint(i), Open: func(context.Context, string) (io.ReadCloser, string, error) {
+						mu.Lock()
+						running++
+						most = max(most, running)
+						mu.Unlock()
+						time.Sleep(time.Second)
+						mu.Lock()
+						defer mu.Unlock()
+						running--
+						return io.NopCloser(strings.NewReader("a 1\n")), textType, nil
+					}})
+				}
+				start := time.Now()
+				_, _, rs := gather(t, prommerge.New(quiet(tt.opt)), acceptText, ts...)
+				if took := time.Since(start); most != tt.most || took != tt.took || !rs[249].Up {
+					t.Errorf("%d at the same time, not %d; took %v, not %v", most, tt.most, took, tt.took)
+				}
+			})
+		})
+	}
+}
+
+func TestATargetHasTheShortestOfItsTimeouts(t *testing.T) {
+	for _, tt := range []struct {
+		name                string
+		own, option, scrape time.Duration
+		want                time.Duration
+	}{
+		{"nobody says anything", 0, 0, 0, prommerge.DefaultTimeout},
+		{"the option", 0, 3 * time.Second, 0, 3 * time.Second},
+		{"its own, which is shorter than the option", time.Second, 3 * time.Second, 0, time.Second},
+		{"its own, which is longer than the option", 5 * time.Second, 3 * time.Second, 0, 5 * time.Second},
+		{"the scraper's, less a quarter of a second", 5 * time.Second, 0, 2 * time.Second, 1750 * time.Millisecond},
+		{"its own, which is shorter than the scraper's", time.Second, 0, 2 * time.Second, time.Second},
+		{"half of the scraper's, where that is short", 0, 0, 200 * time.Millisecond, 100 * time.Millisecond},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := prommerge.New(quiet(prommerge.Options{Timeout: tt.option}))
+				target := prommerge.Target{Name: "x", Timeout: tt.own, Open: func(ctx context.Context, _ string) (io.ReadCloser, string, error) {
+					<-ctx.Done()
+					return nil, "", ctx.Err()
+				}}
+				r := httptest.NewRequest(http.MethodGet, "/", nil)
+				if tt.scrape > 0 {
+					r.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", fmt.Sprint(tt.scrape.Seconds()))
+				}
+				w := httptest.NewRecorder()
+				start := time.Now()
+				m.Handler(func() []prommerge.Target { return []prommerge.Target{target} }).ServeHTTP(w, r)
+				if took := time.Since(start); took != tt.want || !strings.Contains(w.Body.String(), `reason="timeout"} 1`) {
+					t.Errorf("took %v, want %v; %s", took, tt.want, w.Body)
+				}
+			})
+		})
+	}
+}
+
+func TestConnectionsAreUsedAgain(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		h    http.HandlerFunc
+	}{
+		{"good page", page("a 1\n")},
+		{"status 500", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusInternalServerError) }},
+		{"HTML", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			opened := 0
+			s := httptest.NewUnstartedServer(tt.h)
+			s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+				if state == http.StateNew {
+					opened++ // in the server's accept loop
+				}
+			}
+			s.Start()
+			m := prommerge.New(quiet(prommerge.Options{Async: true}))
+			for range 10 {
+				gather(t, m, acceptText, prommerge.Target{Name: "x", URL: s.URL})
+			}
+			m.Close()
+			s.Close()
+			if opened != 1 {
+				t.Errorf("%d connections for 10 merges", opened)
+			}
+		})
+	}
+}
+
+// transport answers without a network.
+type transport func(*http.Request) (*http.Response, error)
+
+func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func TestOtherHostsAreAskedForGzip(t *testing.T) {
+	var asked []string
+	client := &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+		asked = append(asked, r.URL.Host+" "+r.Header.Get("Accept-Encoding")+" "+r.Header.Get("X-A")+" "+r.Host)
+		r.Header.Set("X-A", "changed, as no transport should")
+		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {textType}, "Content-Encoding": {"gzip"}},
+			Body: io.NopCloser(strings.NewReader(gzipped([]byte("a 1\n")))), ContentLength: -1}, nil
+	})}
+	m := prommerge.New(quiet(prommerge.Options{Client: client}))
+	page, _, rs := gather(t, m, acceptText, prommerge.Target{Name: "far", URL: "http://far.example/"}, prommerge.Target{Name: "six", URL: "http://[::1]:1/"},
+		prommerge.Target{Name: "header", URL: "http://far.example/", Header: http.Header{"x-a": {"b"}, "accept-encoding": {"br"}, "host": {"other.example"}}})
+	if want := []string{"far.example gzip  far.example", "[::1]:1 identity  [::1]:1", "far.example gzip b other.example"}; !slices.Equal(asked, want) {
+		t.Errorf("asked %q, want %q", asked, want)
+	}
+	if strings.Count(page, "a{process_name") != 3 {
+		t.Errorf("%v\n%s", rs, page)
 	}
 }
