@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"unicode/utf8"
 )
@@ -152,69 +151,6 @@ type protoScanner struct {
 	seen  map[string]struct{}
 }
 
-// feed reads delimited messages from r to its end.
-func (s *protoScanner) feed(r *meter) error {
-	k := newBlock()
-	defer func() { k.release() }()
-	for {
-		if err := k.room(); err != nil {
-			return err
-		}
-		n, err := r.Read((*k.buf)[k.n:])
-		k.n += n
-		end := errors.Is(err, io.EOF)
-		if k.n == len(*k.buf) || end {
-			done, serr := s.messages((*k.buf)[:k.n])
-			if serr != nil {
-				return asSyntax(serr)
-			}
-			k.drop(done)
-			if err := r.hold(s.held()); err != nil {
-				return err
-			}
-		}
-		switch {
-		case end && k.n > 0:
-			return &targetError{reason: reasonTruncated, err: errors.New("the body ended within a message")}
-		case end:
-			return nil
-		case err != nil:
-			return err
-		}
-	}
-}
-
-// messages splices the whole messages of b and returns how much of it that is.
-func (s *protoScanner) messages(b []byte) (done int, err error) {
-	s.ix.mu.RLock()
-	defer s.ix.mu.RUnlock()
-	for {
-		msg, n, err := delimited(b[done:])
-		if err != nil || n == 0 {
-			return done, err
-		}
-		if err := s.message(msg); err != nil {
-			return done, err
-		}
-		done += n
-	}
-}
-
-// delimited splits the first message off b; n is 0 where b does not hold all of it.
-func delimited(b []byte) (msg []byte, n int, err error) {
-	l, k := binary.Uvarint(b)
-	if k < 0 || k > binary.MaxVarintLen32 || l > 1<<30 {
-		return nil, 0, errProto
-	}
-	if k == 0 || uint64(len(b)-k) < l {
-		if k == 0 && len(b) > binary.MaxVarintLen32 {
-			return nil, 0, errProto
-		}
-		return nil, 0, nil
-	}
-	return b[k : k+int(l)], k + int(l), nil
-}
-
 // head is a MetricFamily without its metrics.
 type head struct {
 	name, help, unit []byte
@@ -323,43 +259,11 @@ func (s *protoScanner) metadata(h *head) {
 
 // metric splices one Metric.
 func (s *protoScanner) metric(m []byte) error {
-	s.labs, s.last = s.last[:0], s.labs
-	s.same = true
-	canonical, values := true, 0
-	for b := m; len(b) > 0; {
-		f, rest, err := nextField(b)
-		if err != nil {
-			return err
-		}
-		if !metricSpec.allows(f) {
-			return errProto
-		}
-		switch f.num {
-		case fieldLabel:
-			if err := s.label(f.val, &canonical); err != nil {
-				return err
-			}
-		case fieldGauge, fieldCounter, fieldSummary, fieldUntyped, fieldHistogram:
-			values++
-			if err := checkValue(f); err != nil {
-				return err
-			}
-		}
-		b = rest
-	}
-	if values > 1 {
-		return errors.New("a metric with several values")
-	}
-	s.same = s.same && len(s.labs) == len(s.last)
-	if !s.same { // else the one before had the same names
-		if what := badLabels(s.labs, s.seen); what != "" {
-			return errors.New(what)
-		}
+	canonical, err := s.checkMetric(m)
+	if err != nil {
+		return err
 	}
 	s.p.samples++
-	if len(m) >= maxRecord {
-		return errors.New("a metric that is too long")
-	}
 	if canonical && !s.own && !s.inj.clash(s.labs) {
 		s.learn()
 		s.splice(m)
@@ -367,6 +271,44 @@ func (s *protoScanner) metric(m []byte) error {
 	}
 	s.alike = false
 	return s.rewrite(m)
+}
+
+// checkMetric reads the labels of m and checks the rest. canonical says that no label needs to be escaped.
+func (s *protoScanner) checkMetric(m []byte) (canonical bool, err error) {
+	if len(m) >= maxRecord {
+		return false, errors.New("a metric that is too long")
+	}
+	s.labs, s.last = s.last[:0], s.labs
+	s.same, canonical = true, true
+	values := 0
+	for len(m) > 0 {
+		f, rest, err := nextField(m)
+		switch {
+		case err != nil:
+			return false, err
+		case !metricSpec.allows(f):
+			return false, errProto
+		case f.num == fieldLabel:
+			err = s.label(f.val, &canonical)
+		case f.num >= fieldGauge && f.num <= fieldHistogram && f.num != fieldMillis:
+			values++
+			err = checkValue(f)
+		}
+		if err != nil {
+			return false, err
+		}
+		m = rest
+	}
+	if values > 1 {
+		return false, errors.New("a metric with several values")
+	}
+	if s.same && len(s.labs) == len(s.last) {
+		return canonical, nil // the one before had the same names
+	}
+	if what := badLabels(s.labs, s.seen); what != "" {
+		return false, errors.New(what)
+	}
+	return canonical, nil
 }
 
 // rewrite writes the labels of m anew, each with the name that it goes out with.
