@@ -213,7 +213,7 @@ func TestUpstreamRequestsEndWhenTheScraperLeaves(t *testing.T) {
 	<-began
 	start := time.Now()
 	cancel()
-	<-ended // else the test never ends
+	<-ended                                               // else the test never ends
 	if d := time.Since(start); d > 500*time.Millisecond { // promised within 50 ms
 		t.Errorf("the request to the target ended %v after the scraper's", d)
 	}
