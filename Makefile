@@ -72,9 +72,10 @@ test-e2e: ## end-to-end tests: drive the built binaries
 
 .PHONY: bench
 bench: ## benchmarks, and comparisons with what Debian ships; BENCH=log for one part
-	@scripts/packages.sh 'comparisons with other process managers' $(BENCH_PACKAGES)
 	@[[ -n '$(BENCH)' ]] || go test -run '^$$' -bench . -benchmem -benchtime 100ms ./pkg/...
-	@go -C tools/e2e test -tags bench -count=1 -timeout 15m -run '^TestMeasure$$/^($(if $(BENCH),$(BENCH),.*))$$'
+	@[[ '$(or $(BENCH),merge)' != merge ]] || go -C pkg/prommerge test -tags bench -count=1 -run '^TestMeasure$$'
+	@[[ '$(BENCH)' == merge ]] || scripts/packages.sh 'comparisons with other process managers' $(BENCH_PACKAGES)
+	@[[ '$(BENCH)' == merge ]] || go -C tools/e2e test -tags bench -count=1 -timeout 15m -run '^TestMeasure$$/^($(if $(BENCH),$(BENCH),.*))$$'
 
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME (30s)

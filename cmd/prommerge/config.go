@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -68,9 +67,7 @@ func readConfig(path string) (c config, err error) {
 	if err != nil {
 		return c, fmt.Errorf("read config: %w", err)
 	}
-	dec := yaml.NewDecoder(bytes.NewReader(b))
-	dec.KnownFields(true)
-	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
+	if err := decode(b, &c); err != nil {
 		return c, fmt.Errorf("%s: %w", path, err)
 	}
 	return c, nil
@@ -97,7 +94,8 @@ func (t *targetConfig) target() (prommerge.Target, error) {
 	if t.BasicAuth != nil && t.BearerTokenFile != "" {
 		return out, fmt.Errorf("target %s: basicAuth and bearerTokenFile exclude each other", t.Name)
 	}
-	tr := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 4, IdleConnTimeout: 5 * time.Minute, ForceAttemptHTTP2: true}
+	tr := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 4, IdleConnTimeout: 5 * time.Minute,
+		MaxResponseHeaderBytes: prommerge.MaxHeaderBytes, ForceAttemptHTTP2: true}
 	if t.TLS != nil {
 		var err error
 		if tr.TLSClientConfig, err = t.TLS.client(); err != nil {
@@ -110,8 +108,11 @@ func (t *targetConfig) target() (prommerge.Target, error) {
 
 func checkURL(s string) error {
 	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return errors.New("its url is none: write http://host:port/metrics")
+	switch {
+	case err != nil: // which would show a password
+		return errors.New("its url cannot be read: write http://host:port/metrics")
+	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		return fmt.Errorf("url %q is not complete: write http://host:port/metrics", u.Redacted())
 	}
 	return nil
 }

@@ -30,6 +30,7 @@ type flags struct {
 	SuppressErrors bool          `help:"no log line for a target that fails"`
 	HonorLabels    string        `help:"a target's label that is called like an added one: rename, keep or override" enum:"rename,keep,override" default:"rename"`
 	Concurrency    int           `help:"how many targets are asked at the same time" default:"100"`
+	MaxMerges      int           `help:"how many scrapes are answered at the same time" default:"16"`
 	MaxTargetBytes int64         `help:"largest page of one target; negative: any" default:"67108864"`
 	MaxTotalBytes  int64         `help:"largest sum of all pages; negative: any" default:"536870912"`
 	EnableReload   bool          `help:"let POST /-/reload read the files again, as SIGHUP does"`
@@ -49,6 +50,9 @@ func main() {
 func run(ctx context.Context, f *flags, log *slog.Logger) error {
 	ctx, stop := cli.SignalContext(ctx)
 	defer stop()
+	if f.Timeout <= 0 {
+		return cli.Usagef("-timeout %v must be above 0", f.Timeout)
+	}
 	src, err := newSource(f.Config, f.Target, log)
 	if err != nil {
 		return cli.Usagef("%v", err)
@@ -97,6 +101,6 @@ func (f *flags) options(log *slog.Logger) prommerge.Options {
 	return prommerge.Options{
 		Async: f.Async, Sort: f.Sort, OmitMeta: f.OmitMeta, EmptyOnFailure: f.EmptyOnFailure, SuppressErrors: f.SuppressErrors,
 		HonorLabels: honor[f.HonorLabels], Timeout: f.Timeout, Encodings: encodings(), Logger: log,
-		Limits: prommerge.Limits{TargetBytes: f.MaxTargetBytes, TotalBytes: f.MaxTotalBytes, Concurrency: f.Concurrency},
+		Limits: prommerge.Limits{TargetBytes: f.MaxTargetBytes, TotalBytes: f.MaxTotalBytes, Concurrency: f.Concurrency, Merges: f.MaxMerges},
 	}
 }

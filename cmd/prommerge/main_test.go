@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -104,16 +105,19 @@ func metrics(t *testing.T, check func(r *http.Request) bool) string {
 
 func TestBadConfigsAreRefusedWithTheirReason(t *testing.T) {
 	for _, tt := range []struct{ name, config, want string }{
-		{"an unknown key", "targets: [{name: a, url: http://x/, tiemout: 1s}]", "field tiemout not found"},
+		{"an unknown key", "targets: [{name: a, url: http://x/, tiemout: 1s}]", `c.yaml: line 1: unknown field "tiemout"; known here: name, url, labels, timeout, headers, basicAuth, bearerTokenFile, tls`},
 		{"a bad duration", "targets: [{name: a, url: http://x/, timeout: 5}]", `line 1: "5" is not a duration: write 500ms, 5s or 1m`},
 		{"no name", "targets: [{url: http://x/}]", `target with url "http://x/" has no name`},
-		{"no URL", "targets: [{name: a}]", "target a: its url is none: write http://host:port/metrics"},
-		{"a URL without a scheme", "targets: [{name: a, url: localhost:80}]", "target a: its url is none"},
+		{"no URL", "targets: [{name: a}]", `target a: url "" is not complete: write http://host:port/metrics`},
+		{"a URL without a scheme", "targets: [{name: a, url: localhost:80}]", `target a: url "localhost:80" is not complete`},
 		{"a name twice", "targets: [{name: a, url: http://x/}, {name: a, url: http://y/}]", `two targets are called "a"`},
 		{"two kinds of credentials", "targets: [{name: a, url: http://x/, basicAuth: {username: u}, bearerTokenFile: f}]", "exclude each other"},
 		{"a CA file that is not there", "targets: [{name: a, url: http://x/, tls: {caFile: /nonexistent}}]", "target a: read CA: open /nonexistent"},
 		{"a bad pattern", "fileSD: ['[']", `fileSD "[": syntax error in pattern`},
 		{"no YAML", "targets: [", "did not find"},
+		{"text where a list should be", "targets: node", `line 1: text "node" stands where something else is expected`},
+		{"a list where a mapping should be", "targets: [{name: a, url: http://x/, labels: [b]}]", "line 1: list stands where something else is expected"},
+		{"an unknown key of basicAuth", "targets: [{name: a, url: http://x/, basicAuth: {user: u}}]", "known here: username, password, passwordFile"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := newSource(file(t, "c.yaml", tt.config), nil, quiet())
@@ -128,7 +132,7 @@ func TestBadConfigsAreRefusedWithTheirReason(t *testing.T) {
 	}{
 		{nil, "no targets: give -config FILE or -target NAME=URL"},
 		{[]string{"x"}, `-target "x": write name=url`},
-		{[]string{"x=y"}, "-target x: its url is none"},
+		{[]string{"x=y"}, `-target x: url "y" is not complete`},
 		{[]string{"x=http://a/", "x=http://b/"}, `two targets are called "x"`},
 	} {
 		if _, err := newSource("", tt.targets, quiet()); err == nil || !strings.Contains(err.Error(), tt.want) {
@@ -291,5 +295,55 @@ func TestFilesOfTargetsAreReadAgainWhenTheyChange(t *testing.T) {
 	}
 	if got := names(); got != strings.TrimSpace(a) {
 		t.Errorf("after a removal:\n%s", got)
+	}
+}
+
+func TestFilesOfTargetsAreReadAsPrometheusReadsThem(t *testing.T) {
+	const group = `[{"targets": ["h:1"], "labels": {`
+	for _, tt := range []struct{ name, text, want string }{
+		{"an address alone", `[{"targets": ["h:1"]}]`, "h:1 http://h:1/metrics 0s map[]"},
+		{"an IPv6 address", `[{"targets": ["[::1]:1"]}]`, "[::1]:1 http://[::1]:1/metrics 0s map[]"},
+		{"parameters", group + `"__param_module": "http_2xx", "__param_target": "a b&c"}}]`, "h:1 http://h:1/metrics?module=http_2xx&target=a+b%26c 0s map[]"},
+		{"a path with a query", group + `"__metrics_path__": "/federate?match=x", "__param_a": "b"}}]`, "h:1 http://h:1/federate?match=x&a=b 0s map[]"},
+		{"a timeout", group + `"__scrape_timeout__": "3s"}}]`, "h:1 http://h:1/metrics 3s map[]"},
+		{"a bad timeout", group + `"__scrape_timeout__": "3"}}]`, `target "h:1": __scrape_timeout__ "3" is not a duration`},
+		{"labels and a name", group + `"a": "b", "__meta_x": "y", "process_name": "n"}}]`, "n http://h:1/metrics 0s map[a:b]"},
+		{"a scheme that is none", group + `"__scheme__": "ftp"}}]`, `target "h:1": url "ftp://h:1/metrics" is not complete`},
+		{"no list", `{"targets": []}`, "line 1: mapping stands where something else is expected"},
+		{"nothing", "", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			targets, err := parseSD(file(t, "sd.json", tt.text))
+			var got []string
+			for _, tg := range targets {
+				got = append(got, fmt.Sprint(tg.Name, " ", tg.URL, " ", tg.Timeout, " ", tg.Labels))
+			}
+			if err != nil {
+				got = append(got, err.Error())
+			}
+			if all := strings.Join(got, "\n"); all != tt.want && (err == nil || !strings.Contains(all, tt.want)) {
+				t.Errorf("got %s, want %s", all, tt.want)
+			}
+		})
+	}
+}
+
+func TestASecondTargetOfTheSameNameIsReportedOnce(t *testing.T) {
+	var logged strings.Builder
+	config := file(t, "c.yaml", "fileSD: [sd.json]\ntargets: [{name: 'h:1', url: http://u:secret@x/}]")
+	sd := filepath.Join(filepath.Dir(config), "sd.json")
+	if err := os.WriteFile(sd, []byte(`[{"targets": ["h:1", "h:2"]}]`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	src, err := newSource(config, nil, slog.New(slog.NewTextHandler(&logged, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	src.looked = time.Time{}
+	if got := src.Targets(); len(got) != 2 || got[0].URL != "http://u:secret@x/" || got[1].Name != "h:2" {
+		t.Errorf("targets %v", got)
+	}
+	if got := logged.String(); strings.Count(got, "two targets have one name") != 1 || strings.Contains(got, "secret") {
+		t.Errorf("log: %s", got)
 	}
 }

@@ -1,18 +1,17 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
 	"time"
-
-	"gopkg.in/yaml.v3"
 
 	"github.com/process-wrapper/process-wrapper/pkg/prommerge"
 )
@@ -32,6 +31,7 @@ type source struct {
 	patterns   []string
 	files      map[string]*sdFile
 	looked     time.Time
+	warned     map[string]bool // names that two targets have
 	targets    []prommerge.Target
 	reloads    int
 	reloadOK   bool
@@ -109,7 +109,7 @@ func (s *source) load() error {
 		}
 	}
 	s.closeIdle()
-	s.static, s.patterns, s.files = static, c.FileSD, map[string]*sdFile{}
+	s.static, s.patterns, s.files, s.warned = static, c.FileSD, map[string]*sdFile{}, map[string]bool{}
 	s.reloadOK, s.reloadTime = true, time.Now()
 	s.discover()
 	return nil
@@ -148,12 +148,33 @@ func (s *source) discover() {
 		}
 	}
 	s.files = found
-	seen := map[string]bool{}
+	seen := map[string]string{}
 	s.targets = slices.DeleteFunc(targets, func(t prommerge.Target) bool {
-		again := seen[t.Name]
-		seen[t.Name] = true
-		return again
+		first, again := seen[t.Name]
+		if !again {
+			seen[t.Name] = t.URL
+			return false
+		}
+		if !s.warned[t.Name] { // once
+			s.warned[t.Name] = true
+			s.log.Warn("two targets have one name, the first is taken; give each a group with its own label process_name",
+				"name", t.Name, "first", redacted(first), "other", redacted(t.URL))
+		}
+		return true
 	})
+	spareMemory(len(s.targets))
+}
+
+// spareMemory lets garbage be collected earlier where there are many targets: what requests leave behind may then grow
+// as large as all pages. Collecting costs little, for pages hold no pointers.
+func spareMemory(targets int) {
+	percent := 100
+	if targets > 200 {
+		percent = 25
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(percent)
+	}
 }
 
 // readSD returns the file at path, as it was last time if it has not changed or is bad.
@@ -178,47 +199,64 @@ func (s *source) readSD(path string) *sdFile {
 	return f
 }
 
-// parseSD reads a file in Prometheus' file_sd format, JSON or YAML. A target is called by its label process_name,
-// else by its address.
-func parseSD(path string) ([]prommerge.Target, error) {
+// sdGroup is an element of a file in Prometheus' file_sd format.
+type sdGroup struct {
+	Targets []string          `yaml:"targets"`
+	Labels  map[string]string `yaml:"labels"`
+}
+
+// parseSD reads a file in file_sd format, JSON or YAML.
+func parseSD(path string) (out []prommerge.Target, err error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	var groups []struct {
-		Targets []string          `yaml:"targets"`
-		Labels  map[string]string `yaml:"labels"`
-	}
-	dec := yaml.NewDecoder(bytes.NewReader(b))
-	dec.KnownFields(true)
-	if err := dec.Decode(&groups); err != nil {
+	var groups []sdGroup
+	if err := decode(b, &groups); err != nil {
 		return nil, err
 	}
-	var out []prommerge.Target
 	for _, g := range groups {
 		for _, address := range g.Targets {
-			t := prommerge.Target{Name: address, Labels: map[string]string{}}
-			scheme, metricsPath := "http", "/metrics"
-			for k, v := range g.Labels {
-				switch {
-				case k == "__scheme__":
-					scheme = v
-				case k == "__metrics_path__":
-					metricsPath = v
-				case k == prommerge.LabelName && len(g.Targets) == 1:
-					t.Name = v
-				case !strings.HasPrefix(k, "__"):
-					t.Labels[k] = v
-				}
-			}
-			t.URL = scheme + "://" + address + metricsPath
-			if err := checkURL(t.URL); err != nil {
+			t, err := g.target(address)
+			if err != nil {
 				return nil, fmt.Errorf("target %q: %w", address, err)
 			}
 			out = append(out, t)
 		}
 	}
 	return out, nil
+}
+
+// target returns one target of g. It is called by its label process_name if it is alone, else by its address. Of
+// the labels that begin with two underscores it uses what Prometheus does, and leaves out the rest.
+func (g *sdGroup) target(address string) (t prommerge.Target, err error) {
+	t = prommerge.Target{Name: address, Labels: map[string]string{}}
+	u := url.URL{Scheme: "http", Host: address, Path: "/metrics"}
+	params := url.Values{}
+	for k, v := range g.Labels {
+		param, isParam := strings.CutPrefix(k, "__param_")
+		switch {
+		case k == "__scheme__":
+			u.Scheme = v
+		case k == "__metrics_path__":
+			u.Path, u.RawQuery, _ = strings.Cut(v, "?")
+		case k == "__scrape_timeout__":
+			if t.Timeout, err = time.ParseDuration(v); err != nil || t.Timeout <= 0 {
+				return t, fmt.Errorf("__scrape_timeout__ %q is not a duration: write 500ms, 5s or 1m", v)
+			}
+		case isParam:
+			params.Set(param, v)
+		case k == prommerge.LabelName && len(g.Targets) == 1:
+			t.Name = v
+		case !strings.HasPrefix(k, "__"):
+			t.Labels[k] = v
+		}
+	}
+	if len(params) > 0 {
+		u.RawQuery = strings.TrimPrefix(u.RawQuery+"&"+params.Encode(), "&")
+	}
+	t.URL = u.String()
+	return t, checkURL(t.URL)
 }
 
 // twice returns a name that two targets have, or "".

@@ -10,7 +10,6 @@ const (
 	typeText        = "text/plain"
 	typeOpenMetrics = "application/openmetrics-text"
 	typeProto       = "application/vnd.google.protobuf"
-	plainText       = typeText + "; version=0.0.4; charset=utf-8"
 	protoName       = "io.prometheus.client.MetricFamily"
 )
 
@@ -126,11 +125,24 @@ func quality(s string) float64 {
 	return q
 }
 
+// commonTypes are the Content-Types of nearly all targets, as client_golang writes them.
+var commonTypes = func() map[string]wire {
+	m := map[string]wire{"": wireText, typeText: wireText, typeText + "; version=0.0.4": wireText}
+	for _, f := range []format{{wire: wireText, version: "0.0.4"}, {wire: wireText, version: "1.0.0"},
+		{wire: wireOpenMetrics, version: "0.0.1"}, {wire: wireOpenMetrics, version: "1.0.0"}, {wire: wireProto}} {
+		base, _, _ := strings.Cut(f.contentType(), "; escaping=")
+		m[base] = f.wire
+		for _, e := range escapingNames {
+			m[base+"; escaping="+e] = f.wire
+		}
+	}
+	return m
+}()
+
 // wireOf says which syntax a Content-Type announces. Without one a page is taken for text, as before Prometheus 3.
 func wireOf(contentType string) (wire, bool) {
-	switch contentType { // as client_golang writes it
-	case "", plainText, plainText + "; escaping=underscores":
-		return wireText, true
+	if w, ok := commonTypes[contentType]; ok {
+		return w, true
 	}
 	name, params, err := mime.ParseMediaType(contentType)
 	if err != nil {

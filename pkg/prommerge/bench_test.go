@@ -1,9 +1,11 @@
 package prommerge_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
+	"sync"
 	"testing"
 
 	"github.com/process-wrapper/process-wrapper/pkg/prommerge"
@@ -24,41 +26,98 @@ func (s pageSet) bytes() int64 {
 	return n
 }
 
-func pageSets() []pageSet {
-	var nodes [][]byte
-	for i := range 100 {
-		nodes = append(nodes, nodePage(uint64(i)))
+// benchPages are 100 pages of node_exporter and 2 of kube-state-metrics.
+var benchPages = sync.OnceValues(func() (nodes, kube [][]byte) {
+	for i := range uint64(100) {
+		nodes = append(nodes, nodePage(i))
 	}
-	kube := [][]byte{kubePage(1, 2015), kubePage(2, 2015)}
-	return []pageSet{{"node×10", 10, nodes}, {"node×100", 100, nodes}, {"node×1000", 1000, nodes},
+	return nodes, [][]byte{kubePage(1, 2015), kubePage(2, 2015)}
+})
+
+var benchProto = sync.OnceValues(func() (nodes, kube [][]byte) {
+	textNodes, textKube := benchPages()
+	for _, p := range textNodes {
+		nodes = append(nodes, asProto(p))
+	}
+	for _, p := range textKube {
+		kube = append(kube, asProto(p))
+	}
+	return nodes, kube
+})
+
+// pageSets returns what is merged, in text or proto.
+func pageSets(wire string) []pageSet {
+	nodes, kube := benchPages()
+	if wire == "proto" {
+		nodes, kube = benchProto()
+	}
+	return []pageSet{{"node×10", 10, nodes}, {"node×100", 100, nodes}, {"node×1000", 1000, nodes}, {"node×2000", 2000, nodes},
 		{"kube×1", 1, kube}, {"kube×10", 10, kube}}
 }
 
+func typeOf(wire string) string {
+	if wire == "proto" {
+		return protoType
+	}
+	return textType
+}
+
+// reused is a body that costs no memory.
+type reused struct{ bytes.Reader }
+
+func (*reused) Close() error { return nil }
+
+// opened returns targets that cost nothing themselves. They must be asked one by one.
 func (s pageSet) opened(contentType string) []prommerge.Target {
 	var ts []prommerge.Target
+	body := &reused{}
 	for i := range s.n {
-		ts = append(ts, opened(fmt.Sprintf("p%d", i), contentType, s.pages[i%len(s.pages)]))
+		page := s.pages[i%len(s.pages)]
+		ts = append(ts, prommerge.Target{Name: fmt.Sprintf("p%d", i), Open: func(context.Context, string) (io.ReadCloser, string, error) {
+			body.Reset(page)
+			return body, contentType, nil
+		}})
 	}
 	return ts
 }
 
 // BenchmarkMemory merges pages that need no network.
 func BenchmarkMemory(b *testing.B) {
-	for _, s := range pageSets() {
-		b.Run(s.name, func(b *testing.B) {
-			m := prommerge.New(prommerge.Options{Sort: true})
-			ts := s.opened(textType)
-			b.SetBytes(s.bytes())
-			b.ReportAllocs()
-			cpu := cpuTime()
-			for b.Loop() {
-				p := m.Gather(context.Background(), "", ts)
-				if _, err := p.WriteTo(io.Discard); err != nil {
-					b.Fatal(err)
+	for _, wire := range []string{"text", "proto"} {
+		for _, s := range pageSets(wire) {
+			b.Run(s.name+"/"+wire, func(b *testing.B) {
+				m := prommerge.New(prommerge.Options{Sort: true})
+				ts := s.opened(typeOf(wire))
+				b.SetBytes(s.bytes())
+				b.ReportAllocs()
+				for b.Loop() {
+					mergeInMemory(b, m, typeOf(wire), ts)
 				}
-				p.Close()
-			}
-			b.ReportMetric(float64(s.bytes())*float64(b.N)/1e6/(cpuTime()-cpu).Seconds(), "MB/cpu-s")
-		})
+			})
+		}
+	}
+}
+
+func mergeInMemory(tb testing.TB, m *prommerge.Merger, accept string, ts []prommerge.Target) {
+	p := m.Gather(context.Background(), accept, ts)
+	defer p.Close()
+	if _, err := p.WriteTo(io.Discard); err != nil || !p.Results()[0].Up {
+		tb.Fatal(err, p.Results()[0].Err)
+	}
+}
+
+// A merge allocates next to nothing, no matter how many targets there are.
+func TestAMergeAllocatesLittle(t *testing.T) {
+	if raced {
+		t.Skip("the race detector lets pools forget")
+	}
+	s := pageSet{"", 100, [][]byte{nodePage(1), nodePage(2)}}
+	m := prommerge.New(prommerge.Options{Sort: true})
+	ts := s.opened(textType)
+	mergeInMemory(t, m, textType, ts)
+	n := testing.AllocsPerRun(20, func() { mergeInMemory(t, m, textType, ts) })
+	t.Logf("%v allocations for %d targets; the bar is 64", n, s.n)
+	if n > 640 {
+		t.Errorf("%v allocations", n)
 	}
 }

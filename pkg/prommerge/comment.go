@@ -11,7 +11,7 @@ func (s *scanner) comment(b []byte) (int, error) {
 	if n := s.knownMeta(b); n > 0 {
 		return n, nil
 	}
-	s.cur = s.cur[:0]
+	s.cur = nil
 	e := bytes.IndexByte(b, '\n')
 	l := b[:e]
 	if s.om {
@@ -32,17 +32,24 @@ func (s *scanner) comment(b []byte) (int, error) {
 	return e + 1, s.metadata(word, l, k)
 }
 
-// knownMeta handles a HELP or TYPE line that is exactly the one which the index expects here.
+// knownMeta handles a HELP or TYPE line, or both, that are exactly those which the index expects here.
 func (s *scanner) knownMeta(b []byte) int {
 	if len(b) < 8 {
 		return 0
 	}
 	next := s.ix.guess(s.prev)
 	switch {
+	case b[2] == 'H' && next >= 0 && isLine(b, s.ix.fams[next].lines):
+		s.enter(next)
+		f := &s.ix.fams[next]
+		s.known(segHelp | segType)
+		s.typ = f.typ
+		s.expect(f)
+		return len(f.lines)
 	case b[2] == 'H' && next >= 0 && isLine(b, s.ix.fams[next].helpLine):
 		s.enter(next)
-		s.flags |= segHelp
-		s.cur = s.cur[:0]
+		s.known(segHelp)
+		s.cur = nil
 		return len(s.ix.fams[next].helpLine)
 	case b[2] != 'T':
 		return 0
@@ -61,9 +68,8 @@ func isLine(b, line []byte) bool { return len(line) > 0 && bytes.HasPrefix(b, li
 // knownType takes the TYPE line of the current family, which is as the index has it.
 func (s *scanner) knownType() int {
 	f := &s.ix.fams[s.fam]
-	s.flags |= segType
+	s.known(segType)
 	s.typ = f.typ
-	s.cur = s.cur[:0]
 	s.expect(f)
 	return len(f.typeLine)
 }
@@ -137,8 +143,7 @@ func (s *scanner) help(l, text []byte) error {
 		return errSyntax(l, "a HELP that is not UTF-8")
 	}
 	if s.fam >= 0 {
-		if f := &s.ix.fams[s.fam]; f.hasHelp && bytes.Equal(f.help, text) {
-			s.flags |= segHelp
+		if f := &s.ix.fams[s.fam]; f.hasHelp && bytes.Equal(f.help, text) && s.known(segHelp) {
 			return nil
 		}
 	}
@@ -151,8 +156,7 @@ func (s *scanner) unit(l, name, text []byte) error {
 		return errSyntax(l, "a UNIT that is no suffix of its metric name")
 	}
 	if s.fam >= 0 {
-		if f := &s.ix.fams[s.fam]; f.hasUnit && bytes.Equal(f.unit, text) {
-			s.flags |= segUnit
+		if f := &s.ix.fams[s.fam]; f.hasUnit && bytes.Equal(f.unit, text) && s.known(segUnit) {
 			return nil
 		}
 	}
@@ -165,8 +169,7 @@ func (s *scanner) setType(t typ) {
 	if s.typ == typNone {
 		s.typ = t
 	}
-	if s.fam >= 0 && s.ix.fams[s.fam].typ == t && s.ix.fams[s.fam].typeLine != nil {
-		s.flags |= segType
+	if s.fam >= 0 && s.ix.fams[s.fam].typ == t && s.ix.fams[s.fam].typeLine != nil && s.known(segType) {
 		return
 	}
 	s.note(metaType, t, nil)

@@ -37,17 +37,18 @@ type converter struct {
 // collect gathers the metadata of src.
 func (c *converter) collect() {
 	c.fams = make(map[int32]*slot)
-	for i := range c.src.segs {
-		g := &c.src.segs[i]
+	metas := c.src.metas
+	for i, g := range c.src.segs {
 		s := c.fams[g.fam]
 		if s == nil {
 			s = &slot{}
 			c.fams[g.fam] = s
 		}
 		s.known(&c.from.fams[g.fam], g.flags())
-	}
-	for _, m := range c.src.metas {
-		c.fams[m.fam].meta(m, c.src.text(m))
+		for len(metas) > 0 && int(metas[0].seg) == i {
+			s.meta(metas[0], c.src.text(metas[0]))
+			metas = metas[1:]
+		}
 	}
 }
 

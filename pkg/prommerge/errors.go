@@ -12,7 +12,7 @@ const (
 	reasonTimeout     = "timeout"      // no complete answer before the deadline
 	reasonCanceled    = "canceled"     // the scraper left
 	reasonConnect     = "connect"      // no connection
-	reasonStatus      = "status"       // not 200, or a redirect to another host
+	reasonStatus      = "status"       // not 200, or redirects to another host or without end
 	reasonContentType = "content_type" // not a format of metrics
 	reasonEncoding    = "encoding"     // a broken or unknown Content-Encoding
 	reasonTooLarge    = "too_large"    // over a limit
@@ -30,6 +30,15 @@ type targetError struct {
 
 func (e *targetError) Error() string { return e.reason + ": " + e.err.Error() }
 func (e *targetError) Unwrap() error { return e.err }
+
+// asSyntax returns err as a reason to refuse a page, unless it has one already.
+func asSyntax(err error) error {
+	var te *targetError
+	if errors.As(err, &te) {
+		return te
+	}
+	return &targetError{reason: reasonSyntax, err: err}
+}
 
 // reasonOf classifies err, which otherwise counts as fallback.
 func reasonOf(ctx context.Context, err error, fallback string) string {

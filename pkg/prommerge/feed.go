@@ -11,20 +11,29 @@ import (
 // are worth fewer system calls.
 const (
 	blockSize   = 64 << 10
-	blockLarge  = 256 << 10
+	largeClass  = 2 // 256 kB
 	smallBlocks = 4
 )
 
-var (
-	blockPool      = sync.Pool{New: func() any { b := make([]byte, blockSize); return &b }}
-	blockLargePool = sync.Pool{New: func() any { b := make([]byte, blockLarge); return &b }}
-)
+// blockPools hold buffers of blockSize, twice that, and so on up to 1 GB.
+var blockPools [15]sync.Pool
 
 // block is a buffer that grows with what is read into it.
 type block struct {
-	buf  *[]byte
-	n    int // bytes in it
-	full int // how often it was full
+	buf   *[]byte
+	n     int // bytes in it
+	full  int // how often it was full
+	class int // of its pool
+}
+
+func newBlock() block { return block{buf: takeBlock(0)} }
+
+func takeBlock(class int) *[]byte {
+	if b, ok := blockPools[class].Get().(*[]byte); ok {
+		return b
+	}
+	b := make([]byte, blockSize<<class)
+	return &b
 }
 
 // room makes room for more, once the block is full.
@@ -32,45 +41,42 @@ func (k *block) room() error {
 	if k.n < len(*k.buf) {
 		return nil
 	}
-	if k.n >= maxRecord {
-		return &targetError{reason: reasonTooLarge, err: errors.New("a line is too long")}
+	if k.class+1 == len(blockPools) {
+		return &targetError{reason: reasonTooLarge, err: errors.New("a message is too long")}
 	}
-	b := make([]byte, 2*k.n)
-	copy(b, *k.buf)
-	k.release()
-	k.buf = &b
+	k.move(k.class+1, *k.buf)
 	return nil
 }
 
 // drop forgets the first done bytes, and goes over to a large buffer for a long page.
 func (k *block) drop(done int) {
 	rest := (*k.buf)[done:k.n]
-	if k.full++; k.full == smallBlocks && len(*k.buf) == blockSize {
-		b := blockLargePool.Get().(*[]byte)
-		k.n = copy(*b, rest)
-		k.release()
-		k.buf = b
+	if k.full++; k.full >= smallBlocks && k.class < largeClass {
+		k.move(largeClass, rest)
 		return
 	}
 	k.n = copy(*k.buf, rest)
 }
 
-func (k *block) release() {
-	switch len(*k.buf) {
-	case blockSize:
-		blockPool.Put(k.buf)
-	case blockLarge:
-		blockLargePool.Put(k.buf)
-	}
+// move makes a larger buffer out of the block, which holds rest.
+func (k *block) move(class int, rest []byte) {
+	b := takeBlock(class)
+	k.n = copy(*b, rest)
+	k.release()
+	k.buf, k.class = b, class
 }
 
-// maxRecord is the longest line, or protobuf message within a family, that is taken.
+func (k *block) release() { blockPools[k.class].Put(k.buf) }
+
+// maxRecord is the longest line, or protobuf metric, that is taken.
 const maxRecord = segLenMask - 1<<20
+
+var errTooLong = &targetError{reason: reasonTooLarge, err: errors.New("a line is too long")}
 
 // feed reads r to its end and scans it block by block. framed says that the end of r is the end of the page, and
 // not just that of a connection.
-func (s *scanner) feed(r io.Reader, framed bool) error {
-	k := block{buf: blockPool.Get().(*[]byte)}
+func (s *scanner) feed(r *meter, framed bool) error {
+	k := newBlock()
 	defer func() { k.release() }()
 	for {
 		if err := k.room(); err != nil {
@@ -84,7 +90,12 @@ func (s *scanner) feed(r io.Reader, framed bool) error {
 			if serr != nil {
 				return serr
 			}
-			k.drop(done)
+			if k.drop(done); k.n > maxRecord {
+				return errTooLong
+			}
+			if err := r.hold(s.held()); err != nil {
+				return err
+			}
 		}
 		if end {
 			return s.end((*k.buf)[:k.n], framed)

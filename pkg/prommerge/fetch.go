@@ -9,9 +9,9 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -25,8 +25,10 @@ func (m *Merger) newClient(c *http.Client) *http.Client {
 			ExpectContinueTimeout: time.Second,
 			IdleConnTimeout:       5 * time.Minute,    // longer than any scrape interval in use
 			MaxIdleConnsPerHost:   DefaultConcurrency, // many targets may be behind one gateway
-			DisableCompression:    true,               // we ask for it and undo it ourselves, within limits
-			ForceAttemptHTTP2:     true,
+
+			MaxResponseHeaderBytes: MaxHeaderBytes,
+			DisableCompression:     true, // we ask for it and undo it ourselves, within limits
+			ForceAttemptHTTP2:      true,
 		}
 		return &http.Client{Transport: m.own, CheckRedirect: sameHost}
 	}
@@ -42,11 +44,14 @@ func withRedirects(c *http.Client) *http.Client {
 	return &d
 }
 
-var errRedirect = errors.New("redirect to another host")
+var (
+	errRedirect  = errors.New("redirect to another host")
+	errRedirects = errors.New("too many redirects")
+)
 
 func sameHost(req *http.Request, via []*http.Request) error {
 	if len(via) > 5 {
-		return errors.New("too many redirects")
+		return errRedirects
 	}
 	if req.URL.Host != via[0].URL.Host || req.URL.Scheme != via[0].URL.Scheme {
 		return errRedirect
@@ -63,22 +68,22 @@ type page struct {
 }
 
 // open asks t for its page.
-func (m *Merger) open(ctx context.Context, t *Target, accept string) (page, error) {
+func (m *Merger) open(w *wait, t *Target, at *address) (page, error) {
 	if t.Open != nil {
-		body, ct, err := t.Open(ctx, accept)
+		body, ct, err := t.Open(w.ctx, w.accept)
 		if err != nil {
-			return page{}, &targetError{reason: reasonOf(ctx, err, reasonConnect), err: err}
+			return page{}, &targetError{reason: reasonOf(w.ctx, err, reasonConnect), err: err}
 		}
-		w, ok := wireOf(ct)
+		wi, ok := wireOf(ct)
 		if !ok {
 			return page{}, errors.Join(&targetError{reason: reasonContentType, err: fmt.Errorf("Content-Type %q", ct)}, body.Close())
 		}
-		return page{body: body, wire: w, framed: true}, nil
+		return page{body: body, wire: wi, framed: true}, nil
 	}
-	resp, err := m.request(ctx, t, accept)
+	resp, err := m.request(w, t, at)
 	if err != nil {
-		reason := reasonOf(ctx, err, reasonConnect)
-		if errors.Is(err, errRedirect) {
+		reason := reasonOf(w.ctx, err, reasonConnect)
+		if errors.Is(err, errRedirect) || errors.Is(err, errRedirects) {
 			reason = reasonStatus
 		}
 		return page{}, &targetError{reason: reason, err: err}
@@ -91,39 +96,62 @@ func (m *Merger) open(ctx context.Context, t *Target, accept string) (page, erro
 	return p, nil
 }
 
-func (m *Merger) request(ctx context.Context, t *Target, accept string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, t.URL, nil)
+// prepare makes the headers of requests.
+func (w *wait) prepare() {
+	left := w.timeout
+	if d, ok := w.ctx.Deadline(); ok {
+		left = max(d.Sub(w.since), time.Millisecond)
+	}
+	for i, encoding := range []string{"gzip", "identity"} { // copying within the host is cheaper than inflating
+		w.headers[i] = http.Header{"Accept": {w.accept}, "Accept-Encoding": {encoding}, "User-Agent": {"prommerge"},
+			timeoutHeader: {strconv.FormatFloat(left.Seconds(), 'f', 3, 64)}}
+	}
+}
+
+// address is where a target is.
+type address struct {
+	url   *url.URL
+	local bool // on this host
+	err   error
+}
+
+func addressOf(s string) *address {
+	u, err := url.Parse(s)
 	if err != nil {
-		return nil, err
+		return &address{err: err}
 	}
-	for k, v := range t.Header {
-		if http.CanonicalHeaderKey(k) == "Host" && len(v) > 0 {
-			req.Host = v[0]
-			continue
-		}
-		req.Header[http.CanonicalHeaderKey(k)] = v
+	h := u.Hostname()
+	return &address{url: u, local: h == "localhost" || net.ParseIP(h).IsLoopback()}
+}
+
+func (m *Merger) request(w *wait, t *Target, at *address) (*http.Response, error) {
+	if at.err != nil {
+		return nil, at.err
 	}
-	req.Header.Set("Accept", accept)
-	req.Header.Set("Accept-Encoding", "gzip")
-	if isLoopback(req.URL) {
-		req.Header.Set("Accept-Encoding", "identity") // copying within the host is cheaper than inflating
+	header := w.headers[0]
+	if at.local {
+		header = w.headers[1]
 	}
-	if req.Header.Get("User-Agent") == "" {
-		req.Header.Set("User-Agent", "prommerge")
-	}
-	if d, ok := ctx.Deadline(); ok {
-		req.Header.Set(timeoutHeader, fmt.Sprintf("%.3f", max(time.Until(d).Seconds(), 0.001)))
-	}
+	req := &http.Request{Method: http.MethodGet, URL: at.url, Host: at.url.Host, Header: header}
 	c := m.client
 	if t.Client != nil {
 		c = withRedirects(t.Client)
 	}
+	if c != m.client || m.own == nil || len(t.Header) > 0 {
+		req = req.Clone(w.ctx) // for who knows what a caller's client does to it
+	} else {
+		req = req.WithContext(w.ctx)
+	}
+	for k, v := range t.Header {
+		switch k = http.CanonicalHeaderKey(k); k {
+		case "Accept", "Accept-Encoding", timeoutHeader:
+		case "Host":
+			req.Host = strings.Join(v[:min(len(v), 1)], "")
+		default:
+			req.Header[k] = v
+		}
+	}
 	return c.Do(req)
-}
-
-func isLoopback(u *url.URL) bool {
-	h := u.Hostname()
-	return h == "localhost" || net.ParseIP(h).IsLoopback()
 }
 
 // answer checks the header of resp.
@@ -146,12 +174,13 @@ func answer(resp *http.Response) (page, error) {
 	return p, nil
 }
 
-// meter counts what is read from r, within limits.
+// meter counts what is read from r and what is made of it, within limits.
 type meter struct {
 	r     io.Reader
 	n     int64
+	held  int64 // memory that the part takes up
 	limit int64
-	total *atomic.Int64 // what all targets of the merge may still read, or nil
+	job   *job // whose limits count too, or nil
 }
 
 func (m *meter) Read(b []byte) (int, error) {
@@ -160,50 +189,82 @@ func (m *meter) Read(b []byte) (int, error) {
 	if m.n > m.limit {
 		return n, &targetError{reason: reasonTooLarge, err: fmt.Errorf("more than %d bytes", m.limit)}
 	}
-	if m.total != nil && m.total.Add(-int64(n)) < 0 {
+	if m.job != nil && m.job.total.Add(-int64(n)) < 0 {
 		return n, &targetError{reason: reasonTooLarge, err: errors.New("all pages together are over the limit")}
 	}
 	return n, err
 }
 
+// hold notes that the part takes up n bytes of memory by now. It may be twice as many as may be read: a page of
+// short lines grows many times over when labels are added.
+func (m *meter) hold(n int64) error {
+	grown := n - m.held
+	m.held = n
+	switch {
+	case n/2 > m.limit:
+		return &targetError{reason: reasonTooLarge, err: fmt.Errorf("with its labels the page is more than twice %d bytes", m.limit)}
+	case m.job.held.Add(-grown) < 0:
+		return &targetError{reason: reasonTooLarge, err: errors.New("with their labels all pages together are over the limit")}
+	}
+	return nil
+}
+
+// forgo gives back what a target had of the limits of its job.
+func (m *meter) forgo() {
+	m.job.total.Add(m.n)
+	m.job.held.Add(m.held)
+}
+
 var gzipPool = sync.Pool{New: func() any { return new(gzip.Reader) }}
 
+// reading is what a page goes through while it is read.
+type reading struct {
+	body, page meter // as it comes, and decompressed
+	gzip       gzipReader
+}
+
+var readingPool = sync.Pool{New: func() any { return new(reading) }}
+
 // scanPage reads pg into a part.
-func (j *job) scanPage(pg page, t *Target, inj *injection) (pt *part, n int64, err error) {
+func (j *job) scanPage(pg page, inj *injection) (pt *part, n int64, err error) {
+	r := readingPool.Get().(*reading)
+	defer readingPool.Put(r)
 	limit := j.m.opt.Limits.TargetBytes
-	body := meter{r: pg.body, limit: limit}
-	in := meter{r: pg.body, limit: limit, total: &j.total}
+	r.body = meter{r: pg.body, limit: limit}
+	r.page = meter{r: pg.body, limit: limit, job: j}
+	defer func() { r.body.r, r.page.r, r.page.job = nil, nil, nil }()
 	if pg.gzip {
-		z := gzipPool.Get().(*gzip.Reader)
-		defer gzipPool.Put(z)
-		if err := z.Reset(&body); err != nil {
+		r.gzip.z = gzipPool.Get().(*gzip.Reader)
+		defer gzipPool.Put(r.gzip.z)
+		if err := r.gzip.z.Reset(&r.body); err != nil {
 			return nil, 0, gzipError(err)
 		}
-		in.r = gzipReader{z}
+		r.page.r = &r.gzip
 	}
 	pt = newPart(pg.wire)
 	if pg.wire == wireProto {
 		s := newProtoScanner(pt, j.index(pg.wire), inj, j.out.esc)
-		err = s.feed(&in)
+		err = s.feed(&r.page)
 		s.finish(err == nil)
 		s.release()
 	} else {
 		s := newScanner(pt, j.index(pg.wire), inj, j.out.esc)
-		err = s.feed(&in, pg.framed)
+		err = s.feed(&r.page, pg.framed)
 		s.finish(err == nil)
 		s.release()
 	}
 	if err != nil {
+		r.page.forgo()
 		pt.release()
-		return nil, in.n, err
+		return nil, r.page.n, err
 	}
-	return pt, in.n, nil
+	return pt, r.page.n, nil
 }
 
 // gzipReader marks errors of the compression as such.
 type gzipReader struct{ z *gzip.Reader }
 
-func (g gzipReader) Read(b []byte) (int, error) {
+func (g *gzipReader) Read(b []byte) (int, error) {
 	n, err := g.z.Read(b)
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = gzipError(err)

@@ -9,6 +9,7 @@ import (
 // slot is what one merge knows about one family.
 type slot struct {
 	help, unit       []byte
+	lines            []byte // HELP and TYPE as they are written, where the index has them
 	hasHelp, hasUnit bool
 	seen             bool
 	folded           bool // its series go to the family into
@@ -57,6 +58,7 @@ func (g *grouping) grow() {
 func (g *grouping) add(p *part) {
 	g.grow()
 	g.parts = append(g.parts, p)
+	metas := p.metas
 	for i := range p.segs {
 		q := &p.segs[i]
 		s := &g.slots[q.fam]
@@ -70,9 +72,10 @@ func (g *grouping) add(p *part) {
 		if fl := q.flags(); fl&(segHelp|segType|segUnit) != 0 {
 			s.known(&g.ix.fams[q.fam], fl)
 		}
-	}
-	for _, m := range p.metas {
-		g.slots[m.fam].meta(m, p.text(m))
+		for len(metas) > 0 && int(metas[0].seg) == i {
+			s.meta(metas[0], p.text(metas[0]))
+			metas = metas[1:]
+		}
 	}
 }
 
@@ -143,13 +146,12 @@ func (g *grouping) fold(w wire) {
 
 // parent returns the family that f is a child of.
 func (g *grouping) parent(f int32, w wire) (int32, bool) {
-	name := g.ix.fams[f].name
-	i := strings.LastIndexByte(name, '_')
-	if i <= 0 {
+	base := g.ix.base(f)
+	if base < 0 || !g.slots[base].seen {
 		return 0, false
 	}
-	base, ok := g.ix.byName[name[:i]]
-	if !ok || !g.slots[base].seen || !slices.Contains(g.slots[base].typ.suffixes(w), name[i:]) {
+	suffix := g.ix.fams[f].name[len(g.ix.fams[base].name):]
+	if !slices.Contains(g.slots[base].typ.suffixes(w), suffix) {
 		return 0, false
 	}
 	if _, child := g.parent(base, w); child {
@@ -209,6 +211,9 @@ func (g *grouping) relearn(w wire) {
 		}
 		if s.typ != typNone && s.typ != f.typ {
 			f.learn(meta{kind: metaType, typ: s.typ}, nil, w)
+		}
+		if s.hasHelp && s.typ != typNone {
+			s.lines = f.lines
 		}
 		if s.hasUnit && (!f.hasUnit || string(f.unit) != string(s.unit)) {
 			f.learn(meta{kind: metaUnit}, s.unit, w)

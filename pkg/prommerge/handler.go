@@ -13,6 +13,7 @@ import (
 const (
 	timeoutHeader = "X-Prometheus-Scrape-Timeout-Seconds"
 	timeoutSpare  = 250 * time.Millisecond // for merging and writing the page
+	writeTimeout  = time.Minute            // for a scraper to take the page, which is held in memory so long
 )
 
 // Encoding is a way to compress an answer.
@@ -32,6 +33,13 @@ func (m *Merger) Handler(targets func() []Target) http.Handler {
 		}
 		ctx, cancel := withScrapeTimeout(r.Context(), r.Header.Get(timeoutHeader))
 		defer cancel()
+		if m.slots != nil {
+			select {
+			case m.slots <- struct{}{}:
+				defer func() { <-m.slots }()
+			case <-ctx.Done(): // then there is nothing to tell but that
+			}
+		}
 		p := m.Gather(ctx, strings.Join(r.Header.Values("Accept"), ","), targets())
 		defer p.Close()
 		if r.Context().Err() != nil {
@@ -49,9 +57,13 @@ func (m *Merger) Handler(targets func() []Target) http.Handler {
 		if r.Method == http.MethodHead {
 			return
 		}
+		rc := http.NewResponseController(w)
+		_ = rc.SetWriteDeadline(time.Now().Add(writeTimeout)) // where that is supported
 		if err := writeEncoded(w, p, enc); err != nil && r.Context().Err() == nil && !m.opt.SuppressErrors {
 			m.opt.Logger.Warn("write merged page", "err", err)
 		}
+		_ = rc.Flush()
+		_ = rc.SetWriteDeadline(time.Time{})
 	})
 }
 

@@ -106,6 +106,7 @@ func TestTargetsThatFailOverHTTP(t *testing.T) {
 		{"status 500", upstream(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", 500) }), "status"},
 		{"status 204", upstream(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }), "status"},
 		{"a redirect to another host", upstream(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other, http.StatusFound) }), "status"},
+		{"redirects without end", upstream(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/", http.StatusFound) }), "status"},
 		{"HTML with 200", upstream(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") }), "content_type"},
 		{"JSON", upstream(t, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Type", "application/json") }), "content_type"},
 		{"a body cut by the end of the connection", raw(t, head+"\r\na 1\na 12"), "truncated"},
@@ -113,6 +114,7 @@ func TestTargetsThatFailOverHTTP(t *testing.T) {
 		{"a body cut within a chunk", raw(t, head+"Transfer-Encoding: chunked\r\n\r\nff\r\na 1\n"), "truncated"},
 		{"gzip that is none", raw(t, head+"Content-Encoding: gzip\r\nContent-Length: 30\r\n\r\na 1\nb 1\nc 1\nd 1\ne 1\nf 1\ng 1\nhi"), "encoding"},
 		{"gzip cut short", raw(t, head+"Content-Encoding: gzip\r\n\r\n"+gzipped(bytes.Repeat([]byte("a 1\n"), 1000))[:20]), "truncated"},
+		{"gzip that is long and holds nothing", raw(t, head+"Content-Encoding: gzip\r\n\r\n"+strings.Repeat(gzipped(nil), 60_000)), "too_large"},
 		{"an unknown encoding", raw(t, head+"Content-Encoding: br\r\nContent-Length: 4\r\n\r\na 1\n"), "encoding"},
 		{"a gzip bomb", raw(t, head+"Content-Encoding: gzip\r\n\r\n"+gzipped(bytes.Repeat([]byte("a{b=\"c\"} 1\n"), 200000))), "too_large"},
 		{"a page without end", upstream(t, func(w http.ResponseWriter, r *http.Request) {
@@ -209,8 +211,12 @@ func TestUpstreamRequestsEndWhenTheScraperLeaves(t *testing.T) {
 		}
 	})
 	<-began
+	start := time.Now()
 	cancel()
-	<-ended // else the test never ends
+	<-ended                                               // else the test never ends
+	if d := time.Since(start); d > 500*time.Millisecond { // promised within 50 ms
+		t.Errorf("the request to the target ended %v after the scraper's", d)
+	}
 	wg.Wait()
 }
 
@@ -299,12 +305,17 @@ func TestAMergerIsSafeToUseConcurrently(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
-			accept, ct := acceptText, textType
+			accept, label := acceptText, `x_y="1"`
+			if i%2 == 0 {
+				accept, label = acceptUTF8, `"x.y"="1"`
+			}
 			for k := range 20 {
 				in := fmt.Sprintf("# TYPE m%d gauge\nm%d{a=\"b\"} 1\nshared{c=\"%d\"} %d\n", k%5, k%5, i, k)
-				page, _, rs := gather(t, m, accept, opened("x", ct, []byte(in)), opened("y", ct, nodePage(uint64(k%3))))
-				if p, err := checkPage(page, false); err != nil || len(p.with("x")) != 2 || rs[1].Err != nil {
-					t.Errorf("%v, %v", err, rs[1].Err)
+				x := opened("x", textType, []byte(in))
+				x.Labels = map[string]string{"x.y": "1"}
+				page, _, rs := gather(t, m, accept, x, opened("y", textType, nodePage(uint64(k%3))))
+				if p, err := checkPage(page, false); err != nil || len(p.with("x")) != 2 || rs[1].Err != nil || strings.Count(page, label) != 2 {
+					t.Errorf("%v, %v, %s", err, rs[1].Err, p.with("x"))
 				}
 			}
 		})

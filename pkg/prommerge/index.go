@@ -1,6 +1,8 @@
 package prommerge
 
 import (
+	"bytes"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -9,16 +11,21 @@ import (
 // which looks as it did last time is recognised line by line (helpLine, typeLine) without any parsing, and its
 // families are found by trying the one that followed last time (succ).
 type family struct {
-	name string // unescaped
-	succ int32  // family that followed this one in some page, or -1
+	name  string // unescaped
+	plain bool   // it needs no quotes
+	succ  int32  // family that followed this one in some page, or -1
 
 	help, unit         []byte // texts, as they stand in a page
 	typ                typ
 	helpLine, typeLine []byte // whole lines with their end, as they stand in a page; nil: unknown
+	lines              []byte // both in a row, where both are known; in protobuf: the fields with name, help and type
 	hasHelp, hasUnit   bool
 
-	first  string   // metric name of its first line, where that can be compared with
-	labels []string // label names of that line
+	base   int32 // see index.base
+	baseOf int   // how many families there were when base was looked for
+
+	first  []byte   // metric name of its first line, where that can be compared with
+	labels [][]byte // label names of that line
 	shape  shape
 }
 
@@ -57,6 +64,21 @@ func (ix *index) guess(prev int32) int32 {
 	return -1
 }
 
+// base returns the family whose name is that of f without its last word, or -1.
+func (ix *index) base(id int32) int32 {
+	f := &ix.fams[id]
+	if f.baseOf == len(ix.fams) {
+		return f.base
+	}
+	f.base, f.baseOf = -1, len(ix.fams)
+	if i := strings.LastIndexByte(f.name, '_'); i > 0 {
+		if base, ok := ix.byName[f.name[:i]]; ok {
+			f.base = base
+		}
+	}
+	return f.base
+}
+
 // commit gives the families of p that were new their numbers.
 func (ix *index) commit(p *part, relink bool) {
 	if len(p.locals) == 0 && !relink {
@@ -68,8 +90,8 @@ func (ix *index) commit(p *part, relink bool) {
 		ix.resolve(p)
 	}
 	for _, m := range p.metas {
-		if f := &ix.fams[m.fam]; m.kind == metaFirst && f.first == "" {
-			f.learnFirst(string(p.text(m)))
+		if f := &ix.fams[m.fam]; m.kind == metaFirst && f.first == nil {
+			f.learnFirst(bytes.Clone(p.text(m)))
 		}
 	}
 	prev := int32(-1)
@@ -105,13 +127,13 @@ func (ix *index) resolve(p *part) {
 }
 
 // learnFirst makes the line that text describes what first lines of the family are compared with.
-func (f *family) learnFirst(text string) {
-	first, rest, _ := strings.Cut(text, "\n")
+func (f *family) learnFirst(text []byte) {
+	first, rest, more := bytes.Cut(text, []byte{'\n'})
 	f.first = first
-	for rest != "" {
-		var t string
-		t, rest, _ = strings.Cut(rest, "\n")
-		f.shape.add([]byte(t))
+	for more {
+		var t []byte
+		t, rest, more = bytes.Cut(rest, []byte{'\n'})
+		f.shape.add(t)
 		f.labels = append(f.labels, t)
 	}
 }
@@ -123,7 +145,7 @@ func (ix *index) add(name []byte) int32 {
 	f := int32(len(ix.fams))
 	s := string(name)
 	ix.byName[s] = f
-	ix.fams = append(ix.fams, family{name: s, succ: -1})
+	ix.fams = append(ix.fams, family{name: s, plain: plainMetric(s), succ: -1})
 	return f
 }
 
@@ -138,6 +160,13 @@ func (f *family) learn(m meta, text []byte, w wire) {
 		f.typeLine = appendMetaLine(nil, "TYPE", f.name, []byte(m.typ.name(w)))
 	case metaUnit:
 		f.unit, f.hasUnit = append([]byte(nil), text...), true
+	}
+	switch {
+	case m.kind == metaUnit || f.helpLine == nil || f.typeLine == nil:
+	case w == wireProto:
+		f.lines = f.protoLines()
+	default:
+		f.lines = slices.Concat(f.helpLine, f.typeLine)
 	}
 }
 

@@ -141,12 +141,10 @@ func (in *injection) clash(labs []lab) bool {
 }
 
 // clashes is clash for names alone.
-func (in *injection) clashes(names []string) bool {
+func (in *injection) clashes(names [][]byte) bool {
 	for _, n := range names {
-		for i := range in.labels {
-			if in.labels[i].name == n {
-				return true
-			}
+		if in.adds(n) {
+			return true
 		}
 	}
 	return false

@@ -62,6 +62,9 @@ func (s *scanner) label(b, name []byte, j int, quoted bool, into *[]lab) (int, e
 		return 0, errSyntax(b, "no = after a label name")
 	}
 	l := lab{name: name}
+	if len(*into) == maxLabels {
+		return 0, errTooMany
+	}
 	j, err := s.labelValue(b, j+1, &l)
 	if err != nil || j == 0 {
 		return 0, err

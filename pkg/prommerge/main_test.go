@@ -8,8 +8,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(helperEnv) != "" {
-		serveHelper()
+	if role := os.Getenv(roleEnv); role != "" {
+		playRole(role)
 		return
 	}
 	goleak.VerifyTestMain(m)

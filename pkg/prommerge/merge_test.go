@@ -227,6 +227,23 @@ func TestFamiliesOfSeveralTargets(t *testing.T) {
 	}
 }
 
+func TestTheFirstMetadataOfAPageCountsWhateverCameBefore(t *testing.T) {
+	m := prommerge.New(quiet(prommerge.Options{}))
+	for _, known := range []string{"", "# HELP a one\n# TYPE a gauge\na 1\n", "# HELP a two\n# TYPE a counter\na 1\n"} {
+		gather(t, m, acceptText, opened("x", textType, []byte(known)))
+		for _, in := range []string{
+			"# HELP a one\n# HELP a two\n# TYPE a gauge\n# TYPE a counter\na 1\n",
+			"# HELP a one\n# TYPE a gauge\na 1\nb 1\n# HELP a two\n# TYPE a counter\n",
+			"# HELP a one\n# TYPE a gauge\na 1\n# HELP a two\n# TYPE a counter\n",
+		} {
+			page, _, rs := gather(t, m, acceptText, opened("x", textType, []byte(in)))
+			if !strings.Contains(page, "# HELP a one\n# TYPE a gauge\na{process_name=\"x\"} 1\n") || strings.Contains(page, "two") {
+				t.Errorf("after %q: %v\n in %q\nout %s", known, rs[0].Err, in, ofTargets(page))
+			}
+		}
+	}
+}
+
 func TestConflictsAreCounted(t *testing.T) {
 	m := prommerge.New(quiet(prommerge.Options{}))
 	a, b := opened("a", textType, []byte("# TYPE m gauge\nm 1\n")), opened("b", textType, []byte("# TYPE m counter\nm 2\n"))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"math"
 	"net/http"
 	"sync"
@@ -19,6 +20,8 @@ const (
 	DefaultTargetBytes = 64 << 20
 	DefaultTotalBytes  = 512 << 20
 	DefaultConcurrency = 100
+	DefaultMerges      = 16
+	MaxHeaderBytes     = 256 << 10 // of an answer, where the client is the merger's own
 )
 
 // Options of a Merger. The zero value is a good one: targets are asked one by one, families come in the order in
@@ -43,6 +46,7 @@ type Limits struct {
 	TargetBytes int64 // page of one target, as it comes over the wire and again when it is decompressed
 	TotalBytes  int64 // all pages of one merge, decompressed
 	Concurrency int   // targets that are asked at the same time
+	Merges      int   // requests that Handler answers at the same time; others wait
 }
 
 // A Merger merges the pages of targets. It remembers between merges what pages look like and how often each target
@@ -51,6 +55,7 @@ type Merger struct {
 	opt    Options
 	client *http.Client
 	own    *http.Transport // nil where the client is the caller's
+	slots  chan struct{}   // one for each merge that Handler may run; nil: any number
 
 	mu        sync.Mutex // guards all below
 	idle      [3][]*index
@@ -63,16 +68,16 @@ type targetKey struct{ name, url string }
 
 // targetState is what is remembered of a target.
 type targetState struct {
-	errors   map[string]uint64 // by reason
-	inj      *injection
-	injEsc   escaping
-	seen     uint64    // last merge that it took part in
-	textOnly time.Time // when it last answered with text though asked for more
+	errors   map[string]uint64              // by reason
+	injs     [len(escapingNames)]*injection // by escaping
+	address  *address                       // set once
+	seen     uint64                         // last merge that it took part in
+	textOnly time.Time                      // when text was last all that it could be asked for
 	last     Result
 }
 
-// How long a target that only speaks text keeps the others from being asked for more, and how many merges a target
-// that is gone is remembered.
+// How long a target that only speaks text, or contradicts another one in protobuf, keeps all from being asked for
+// more, and how many merges a target that is gone is remembered.
 const (
 	textOnlyFor  = 5 * time.Minute
 	forgetMerges = 100
@@ -85,6 +90,9 @@ func New(opt Options) *Merger {
 	opt.Limits.TargetBytes = orDefault(opt.Limits.TargetBytes, DefaultTargetBytes)
 	opt.Limits.TotalBytes = orDefault(opt.Limits.TotalBytes, DefaultTotalBytes)
 	opt.Limits.Concurrency = orDefault(opt.Limits.Concurrency, DefaultConcurrency)
+	if n := orDefault(opt.Limits.Merges, DefaultMerges); n < math.MaxInt {
+		m.slots = make(chan struct{}, n)
+	}
 	if opt.Timeout <= 0 {
 		opt.Timeout = DefaultTimeout
 	}
@@ -148,9 +156,9 @@ func (m *Merger) returnIndex(w wire, ix *index) {
 	}
 }
 
-// begin notes that a merge of targets begins. It says whether one of them is known to speak only text, and fills
-// states.
-func (m *Merger) begin(targets []Target, states []*targetState, esc escaping) (textOnly bool) {
+// begin notes that a merge of targets begins. It says whether one of them can only be asked for text, and fills in what
+// p has of each.
+func (m *Merger) begin(targets []Target, p *Page) (textOnly bool) {
 	now := time.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -163,17 +171,19 @@ func (m *Merger) begin(targets []Target, states []*targetState, esc escaping) (t
 			st = &targetState{}
 			m.targets[k] = st
 		}
-		if st.inj == nil || st.injEsc != esc || !st.inj.fits(t) {
-			st.inj, st.injEsc = newInjection(t, m.opt.HonorLabels, esc), esc
+		inj := &st.injs[p.out.esc]
+		if *inj == nil || !(*inj).fits(t) {
+			*inj = newInjection(t, m.opt.HonorLabels, p.out.esc)
+		}
+		if st.address == nil && t.Open == nil {
+			st.address = addressOf(t.URL)
 		}
 		st.seen = m.merges
 		textOnly = textOnly || now.Sub(st.textOnly) < textOnlyFor
-		states[i] = st
+		p.states[i], p.injs[i] = st, *inj
 	}
-	for k, st := range m.targets {
-		if m.merges-st.seen > forgetMerges {
-			delete(m.targets, k)
-		}
+	if m.merges%forgetMerges == 0 {
+		maps.DeleteFunc(m.targets, func(_ targetKey, st *targetState) bool { return m.merges-st.seen > forgetMerges })
 	}
 	return textOnly
 }
@@ -186,7 +196,7 @@ func (m *Merger) note(ctx context.Context, p *Page) {
 	for i := range p.results {
 		r, st := &p.results[i], p.states[i]
 		st.last = *r
-		if p.asked != wireText && r.Up && p.parts[i] != nil && p.parts[i].wire == wireText {
+		if p.asked != wireText && (r.text || p.clash) {
 			st.textOnly = time.Now()
 		}
 		if r.Up || errors.Is(context.Cause(ctx), context.Canceled) {

@@ -3,6 +3,7 @@ package prommerge
 import (
 	"bytes"
 	"math"
+	"math/bits"
 	"strconv"
 )
 
@@ -16,16 +17,11 @@ func plainFloat(b []byte, j int) int {
 		return notFinite(b, j)
 	}
 	s := j
-	for isDigit(b[j]) {
-		j++
-	}
+	j = digits(b, j)
 	n := j - s
 	if b[j] == '.' {
-		j++
-		s = j
-		for isDigit(b[j]) {
-			j++
-		}
+		s = j + 1
+		j = digits(b, s)
 		n += j - s
 	}
 	if n == 0 || n > 200 {
@@ -37,15 +33,28 @@ func plainFloat(b []byte, j int) int {
 	return j
 }
 
+// digits returns the index after the digits at b[j:], where b ends with something else.
+func digits(b []byte, j int) int {
+	for ; len(b)-j >= 8; j += 8 {
+		w := le64(b[j:]) ^ 0x3030303030303030 // digits become 0 to 9
+		w = (w&0x7f7f7f7f7f7f7f7f + 0x7676767676767676 | w) & 0x8080808080808080
+		if w != 0 {
+			return j + bits.TrailingZeros64(w)>>3
+		}
+	}
+	for isDigit(b[j]) {
+		j++
+	}
+	return j
+}
+
 // exponentEnd returns the index after an exponent of one or two digits, or 0.
 func exponentEnd(b []byte, j int) int {
 	if c := b[j]; c == '-' || c == '+' {
 		j++
 	}
 	s := j
-	for isDigit(b[j]) {
-		j++
-	}
+	j = digits(b, j)
 	if j == s || j-s > 2 {
 		return 0
 	}

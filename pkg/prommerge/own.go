@@ -68,7 +68,7 @@ func (p *Page) ownSeries(w *ownWriter) {
 }
 
 // label returns the label that names target i.
-func (p *Page) label(i int) *label { return &p.states[i].inj.labels[0] }
+func (p *Page) label(i int) *label { return &p.injs[i].labels[0] }
 
 // head begins a family. Counters are given without their _total.
 func (w *ownWriter) head(name, help string, t typ) {

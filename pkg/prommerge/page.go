@@ -18,10 +18,12 @@ type Page struct {
 	parts   []*part // by target; nil where it failed
 	results []Result
 	states  []*targetState
+	injs    []*injection
 	own     *part
 
 	indexes   [3]*index // by wire
 	conflicts int
+	clash     bool // types conflict in protobuf
 }
 
 // ContentType returns the Content-Type of the page.
@@ -90,7 +92,7 @@ func (p *Page) merge(ctx context.Context) {
 	g := p.group()
 	if p.out.wire == wireProto && g.conflicts() > 0 {
 		// The value of a protobuf metric is in a field that depends on the type.
-		p.out = p.out.asText()
+		p.out, p.clash = p.out.asText(), true
 		p.convert()
 		g = p.group()
 	}

@@ -49,7 +49,7 @@ func (g seg) flags() uint8 { return uint8(g.n >> 24) }
 type metaKind uint8
 
 const (
-	metaHelp metaKind = iota
+	metaHelp metaKind = iota // 1<<metaHelp is segHelp, and so on
 	metaType
 	metaUnit
 	metaFirst // not metadata: what the first line of the family looks like, for the index
@@ -59,6 +59,7 @@ const (
 // only typ counts.
 type meta struct {
 	fam    int32
+	seg    int32 // where in the page it stands: with this seg
 	off, n int32
 	kind   metaKind
 	typ    typ
@@ -134,6 +135,7 @@ type builder struct {
 	named bool   // fam is set
 	meta  bool   // metadata was seen since the last seg: a seg is due even without samples
 	flags uint8
+	said  uint8  // metadata that the current seg has, as flags: from the index or not
 	miss  bool   // the index can learn from this part
 	name  string // of the current family
 }
@@ -180,7 +182,7 @@ func (b *builder) cut() {
 		n: uint32(n) | uint32(b.flags)<<24})
 	b.p.bytes += n
 	b.open = len(b.out)
-	b.flags, b.meta = 0, false
+	b.flags, b.said, b.meta = 0, 0, false
 }
 
 // room returns the chunk under construction with room for n bytes more, starting a new one where there is none.
@@ -214,16 +216,34 @@ func (b *builder) seal() {
 	}
 }
 
+// held is about how much memory the part takes up: its bytes, and what there is for each run, name and text.
+func (b *builder) held() int64 {
+	p := b.p
+	return int64(p.bytes+len(b.out)-b.open+len(p.extra)) + 32*int64(len(p.segs)) + 24*int64(len(p.metas)) + 512*int64(len(p.locals))
+}
+
 // append adds raw bytes to the current family.
 func (b *builder) append(v []byte) {
 	o := b.room(len(v))
 	b.out = append(o, v...)
 }
 
+// known notes that the index holds what the page says here, unless the page has said something of the kind before: the
+// first counts.
+func (b *builder) known(flag uint8) bool {
+	if b.said&flag != 0 {
+		return false
+	}
+	b.flags |= flag
+	b.said |= flag
+	return true
+}
+
 // note records metadata of the current family that the index does not hold.
 func (b *builder) note(k metaKind, t typ, text []byte) {
 	b.meta = true
-	m := meta{fam: b.fam, kind: k, typ: t}
+	b.said |= 1 << k
+	m := meta{fam: b.fam, seg: int32(len(b.p.segs)), kind: k, typ: t}
 	m.off, m.n = b.p.keep(text)
 	b.p.metas = append(b.p.metas, m)
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"unicode/utf8"
 )
@@ -116,7 +115,7 @@ func uvarintLen(n uint64) int {
 	return l
 }
 
-var protoPool = sync.Pool{New: func() any { return new(protoScanner) }}
+var protoPool = sync.Pool{New: func() any { return &protoScanner{seen: map[string]struct{}{}} }}
 
 func newProtoScanner(p *part, ix *index, inj *injection, esc escaping) *protoScanner {
 	s := protoPool.Get().(*protoScanner)
@@ -128,7 +127,8 @@ func newProtoScanner(p *part, ix *index, inj *injection, esc escaping) *protoSca
 func (s *protoScanner) release() {
 	clear(s.labs[:cap(s.labs)]) // they refer to the page
 	clear(s.last[:cap(s.last)])
-	*s = protoScanner{labs: s.labs[:0], last: s.last[:0], names: s.names[:0], rest: s.rest[:0]}
+	clear(s.like[:cap(s.like)])
+	*s = protoScanner{labs: s.labs[:0], last: s.last[:0], like: s.like[:0], names: s.names[:0], rest: s.rest[:0], seen: s.seen}
 	protoPool.Put(s)
 }
 
@@ -136,65 +136,19 @@ func (s *protoScanner) release() {
 // a label pair is appended to each Metric (repeated fields may come in any order) and lengths are rewritten.
 type protoScanner struct {
 	builder
-	inj   *injection
-	esc   escaping
-	labs  []lab
-	last  []lab // of the metric before, of the same family: mostly the same names
-	same  bool  // all names so far are those of last, which were good
-	own   bool  // the family in hand is called like one of the merger's
+	inj  *injection
+	esc  escaping
+	labs []lab
+	last []lab // of the metric before, of the same family: mostly the same names
+	same bool  // all names so far are those of last, which were good
+
+	alike bool     // the next metric may be compared with like
+	like  [][]byte // label names that were good, of the metric before or of an earlier page
+
+	own   bool // the family in hand is called like one of the merger's
 	names []byte
 	rest  []byte // of a Metric: all but its labels
-}
-
-// feed reads delimited messages from r to its end.
-func (s *protoScanner) feed(r io.Reader) error {
-	pooled := blockPool.Get().(*[]byte)
-	defer blockPool.Put(pooled)
-	buf := (*pooled)[:0]
-	off := 0 // start of the next message in buf
-	for {
-		msg, n, err := delimited(buf[off:])
-		if err != nil {
-			return &targetError{reason: reasonSyntax, err: err}
-		}
-		if n > 0 {
-			if err := s.message(msg); err != nil {
-				return &targetError{reason: reasonSyntax, err: err}
-			}
-			off += n
-			continue
-		}
-		buf, off = buf[:copy(buf, buf[off:])], 0
-		if len(buf) == cap(buf) {
-			buf = append(buf, make([]byte, cap(buf))...)[:len(buf)]
-		}
-		k, err := r.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+k]
-		end := errors.Is(err, io.EOF)
-		switch {
-		case err != nil && !end:
-			return err
-		case end && k == 0 && len(buf) > 0:
-			return &targetError{reason: reasonTruncated, err: errors.New("the body ended within a message")}
-		case end && k == 0:
-			return nil
-		}
-	}
-}
-
-// delimited splits the first message off b; n is 0 where b does not hold all of it.
-func delimited(b []byte) (msg []byte, n int, err error) {
-	l, k := binary.Uvarint(b)
-	if k < 0 || k > binary.MaxVarintLen32 || l > 1<<30 {
-		return nil, 0, errProto
-	}
-	if k == 0 || uint64(len(b)-k) < l {
-		if k == 0 && len(b) > binary.MaxVarintLen32 {
-			return nil, 0, errProto
-		}
-		return nil, 0, nil
-	}
-	return b[k : k+int(l)], k + int(l), nil
+	seen  map[string]struct{}
 }
 
 // head is a MetricFamily without its metrics.
@@ -206,31 +160,37 @@ type head struct {
 
 // message splices one MetricFamily.
 func (s *protoScanner) message(msg []byte) error {
+	s.names, s.labs, s.last, s.like, s.alike = s.names[:0], s.labs[:0], s.last[:0], s.like[:0], false // they refer to the message before
+	if n := s.knownHead(msg); n > 0 {
+		return s.metrics(msg[n:])
+	}
 	h, err := readHead(msg)
 	if err != nil {
 		return err
 	}
-	s.names, s.labs, s.last = s.names[:0], s.labs[:0], s.last[:0] // which refer to the message before
 	if s.esc != allowUTF8 && !plainMetric(h.name) {
 		s.names = s.esc.appendName(s.names, h.name, isName)
 		h.name = s.names
 	}
-	s.ix.mu.RLock()
-	defer s.ix.mu.RUnlock()
 	s.family(h.name)
 	s.typ, s.own = h.typ, isOwn(h.name)
 	s.metadata(&h)
-	for len(msg) > 0 {
-		f, rest, err := nextField(msg)
+	return s.metrics(msg)
+}
+
+// metrics splices all metrics among the fields b, which are well formed.
+func (s *protoScanner) metrics(b []byte) error {
+	for len(b) > 0 {
+		f, rest, err := nextField(b)
 		if err != nil {
 			return err
 		}
-		if f.num == fieldMetric {
-			if err := s.metric(f.val, h.typ); err != nil {
-				return fmt.Errorf("%w in %q", err, h.name)
+		if f.num == fieldMetric && !s.fast(f.val) {
+			if err := s.metric(f.val); err != nil {
+				return fmt.Errorf("%w in %q", err, s.name)
 			}
 		}
-		msg = rest
+		b = rest
 	}
 	return nil
 }
@@ -269,26 +229,28 @@ func readHead(msg []byte) (h head, err error) {
 	return h, nil
 }
 
+var unknownFamily family
+
 func (s *protoScanner) metadata(h *head) {
-	var f family
+	f := &unknownFamily
 	if s.fam >= 0 {
-		f = s.ix.fams[s.fam]
+		f = &s.ix.fams[s.fam]
 	}
 	if h.hasHelp {
 		if f.hasHelp && string(f.help) == string(h.help) {
-			s.flags |= segHelp
+			s.known(segHelp)
 		} else {
 			s.note(metaHelp, typNone, h.help)
 		}
 	}
 	if f.typ == h.typ {
-		s.flags |= segType
+		s.known(segType)
 	} else {
 		s.note(metaType, h.typ, nil)
 	}
 	if h.hasUnit {
 		if f.hasUnit && string(f.unit) == string(h.unit) {
-			s.flags |= segUnit
+			s.known(segUnit)
 		} else {
 			s.note(metaUnit, typNone, h.unit)
 		}
@@ -296,55 +258,57 @@ func (s *protoScanner) metadata(h *head) {
 }
 
 // metric splices one Metric.
-func (s *protoScanner) metric(m []byte, t typ) error {
-	s.labs, s.last = s.last[:0], s.labs
-	s.same = true
-	canonical, values := true, 0
-	for b := m; len(b) > 0; {
-		f, rest, err := nextField(b)
-		if err != nil {
-			return err
-		}
-		if !metricSpec.allows(f) {
-			return errProto
-		}
-		switch f.num {
-		case fieldLabel:
-			if err := s.label(f.val, &canonical); err != nil {
-				return err
-			}
-		case fieldGauge, fieldCounter, fieldSummary, fieldUntyped, fieldHistogram:
-			values++
-			if err := checkValue(f); err != nil {
-				return err
-			}
-		}
-		b = rest
-	}
-	if values > 1 {
-		return errors.New("a metric with several values")
-	}
-	s.same = s.same && len(s.labs) == len(s.last)
-	if err := s.unique(); err != nil {
+func (s *protoScanner) metric(m []byte) error {
+	canonical, err := s.checkMetric(m)
+	if err != nil {
 		return err
 	}
 	s.p.samples++
-	if len(m) >= maxRecord {
-		return errors.New("a metric that is too long")
-	}
 	if canonical && !s.own && !s.inj.clash(s.labs) {
-		return s.splice(m)
+		s.learn()
+		s.splice(m)
+		return nil
 	}
+	s.alike = false
 	return s.rewrite(m)
 }
 
-// splice appends the added labels to m as it stands.
-func (s *protoScanner) splice(m []byte) error {
-	n := len(m) + len(s.inj.proto)
-	o := s.room(1 + uvarintLen(uint64(n)) + n)
-	o = binary.AppendUvarint(append(o, fieldMetric<<3|wireBytes), uint64(n))
-	s.out = append(append(o, m...), s.inj.proto...)
-	return nil
+// checkMetric reads the labels of m and checks the rest. canonical says that no label needs to be escaped.
+func (s *protoScanner) checkMetric(m []byte) (canonical bool, err error) {
+	if len(m) >= maxRecord {
+		return false, errors.New("a metric that is too long")
+	}
+	s.labs, s.last = s.last[:0], s.labs
+	s.same, canonical = true, true
+	values := 0
+	for len(m) > 0 {
+		f, rest, err := nextField(m)
+		switch {
+		case err != nil:
+			return false, err
+		case !metricSpec.allows(f):
+			return false, errProto
+		case f.num == fieldLabel:
+			err = s.label(f.val, &canonical)
+		case f.num >= fieldGauge && f.num <= fieldHistogram && f.num != fieldMillis:
+			values++
+			err = checkValue(f)
+		}
+		if err != nil {
+			return false, err
+		}
+		m = rest
+	}
+	if values > 1 {
+		return false, errors.New("a metric with several values")
+	}
+	if s.same && len(s.labs) == len(s.last) {
+		return canonical, nil // the one before had the same names
+	}
+	if what := badLabels(s.labs, s.seen); what != "" {
+		return false, errors.New(what)
+	}
+	return canonical, nil
 }
 
 // rewrite writes the labels of m anew, each with the name that it goes out with.

@@ -2,7 +2,9 @@ package prommerge_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"slices"
@@ -195,11 +197,25 @@ native_count{process_name="p"} 5
 func TestATypeConflictInProtobufBecomesText(t *testing.T) {
 	counter := gaugeFamily("g", 2)
 	counter.Type, counter.Metric[0].Counter, counter.Metric[0].Gauge = dto.MetricType_COUNTER.Enum(), &dto.Counter{Value: proto.Float64(3)}, nil
-	page, ct, _ := gather(t, prommerge.New(quiet(prommerge.Options{})), protoType, opened("a", protoType, encodeProto(gaugeFamily("g", 2))), opened("b", protoType, encodeProto(counter)))
-	if want := "# TYPE g gauge\ng{process_name=\"a\"} 2\ng{process_name=\"b\"} 3\n"; ofTargets(page) != want || ct != textType {
-		t.Errorf("%s\n%s", ct, page)
+	var asked []string
+	target := func(name string, mf *family) prommerge.Target {
+		return prommerge.Target{Name: name, Open: func(_ context.Context, accept string) (io.ReadCloser, string, error) {
+			asked = append(asked, strings.SplitAfter(accept, ";")[0])
+			return io.NopCloser(bytes.NewReader(encodeProto(mf))), protoType, nil
+		}}
 	}
-	if !strings.Contains(page, "prommerge_type_conflicts_total 1\n") {
-		t.Errorf("not counted in\n%s", page)
+	m := prommerge.New(quiet(prommerge.Options{}))
+	for i := range 2 {
+		page, ct, _ := gather(t, m, protoType, target("a", gaugeFamily("g", 2)), target("b", counter))
+		if want := "# TYPE g gauge\ng{process_name=\"a\"} 2\ng{process_name=\"b\"} 3\n"; ofTargets(page) != want || ct != textType {
+			t.Errorf("%s\n%s", ct, page)
+		}
+		if !strings.Contains(page, fmt.Sprintf("prommerge_type_conflicts_total %d\n", i+1)) {
+			t.Errorf("not counted in\n%s", page)
+		}
+	}
+	const p, text = "application/vnd.google.protobuf;", "text/plain;"
+	if want := []string{p, p, text, text}; !slices.Equal(asked, want) {
+		t.Errorf("asked for %q, want %q", asked, want)
 	}
 }

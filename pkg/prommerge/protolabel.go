@@ -7,6 +7,9 @@ import (
 
 // label reads one LabelPair.
 func (s *protoScanner) label(b []byte, canonical *bool) error {
+	if len(s.labs) == maxLabels {
+		return errTooMany
+	}
 	l, err := readPair(b)
 	if err != nil {
 		return err
@@ -50,18 +53,4 @@ func readPair(b []byte) (l lab, err error) {
 		b = rest
 	}
 	return l, nil
-}
-
-func (s *protoScanner) unique() error {
-	if s.same {
-		return nil // last was
-	}
-	for i := range s.labs {
-		for k := range i {
-			if string(s.labs[k].name) == string(s.labs[i].name) {
-				return errors.New("a label twice")
-			}
-		}
-	}
-	return nil
 }

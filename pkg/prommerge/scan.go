@@ -2,6 +2,7 @@ package prommerge
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"sync"
 )
@@ -25,8 +26,9 @@ type scanner struct {
 	ascii bool // the block in hand is plain ASCII
 
 	cur    []byte // metric name of the last line, where the next one may be compared with it
-	prefix []byte // cur, an opening brace and the labels of the target
+	prefix []byte // cur, an opening brace and the labels of the target, as the last line has them in the part
 	shape  shape  // of its labels
+	own    shape  // memory for shape, where the index has none
 
 	labs, exLabs []lab
 	metric       []byte // metric name of the line in hand, unescaped
@@ -43,13 +45,14 @@ func newScanner(p *part, ix *index, inj *injection, esc escaping) *scanner {
 	s := scannerPool.Get().(*scanner)
 	s.start(p, ix)
 	s.inj, s.esc, s.om = inj, esc, p.wire == wireOpenMetrics
-	s.eof, s.cur = false, s.cur[:0]
+	s.eof = false
 	return s
 }
 
 func (s *scanner) release() {
 	s.builder = builder{}
 	s.inj, s.metric, s.labs, s.exLabs = nil, nil, s.labs[:0], s.exLabs[:0]
+	s.cur, s.prefix, s.shape = nil, nil, shape{}
 	scannerPool.Put(s)
 }
 
@@ -86,51 +89,67 @@ func (s *scanner) fast(b []byte) int {
 	if nl == 0 || len(b) <= nl || string(b[:nl]) != string(s.cur) {
 		return 0
 	}
-	l := b[:bytes.IndexByte(b, '\n')+1]
 	j := nl
 	sep, rest := byte('}'), nl
-	if l[j] == '{' {
-		if j = s.shape.match(b, j+1, len(l)); j == 0 || !s.validIn(l, j) {
+	if b[j] == '{' {
+		if j = s.shape.match(b, j+1); j == 0 || !s.validIn(b[nl:j]) {
 			return 0
 		}
 		sep, rest = ',', nl+1
 	}
-	if l[j] != ' ' {
+	if b[j] != ' ' {
 		return 0
 	}
-	if j = plainFloat(l, j+1); j == 0 {
+	if j = plainFloat(b, j+1); j == 0 {
 		return 0
 	}
-	if l[j] != '\n' && (s.om || !shortMillis(l, j)) {
-		return 0
+	if b[j] != '\n' {
+		if j = shortMillis(b, j); j == 0 || s.om {
+			return 0
+		}
 	}
-	n := len(s.prefix) + 1 + len(l) - rest
-	o := s.room(n)
+	s.emit(b[:j+1], nl, rest, sep)
+	s.p.samples++
+	return j + 1
+}
+
+// emit appends l, whose metric name ends at nl, with the labels of the target, sep and l[rest:] behind it.
+func (s *scanner) emit(l []byte, nl, rest int, sep byte) {
+	k := nl + 1 + len(s.inj.text)
+	n := k + 1 + len(l) - rest
+	o := s.out
+	if cap(o)-len(o) < n {
+		o = s.room(n)
+	}
 	q := o[len(o) : len(o)+n]
-	k := copy(q, s.prefix)
+	if len(s.prefix) == k {
+		copy(q, s.prefix)
+	} else {
+		copy(q, l[:nl])
+		q[nl] = '{'
+		copy(q[nl+1:], s.inj.text)
+		s.prefix = q[:k]
+	}
 	q[k] = sep
 	copy(q[k+1:], l[rest:])
 	s.out = o[:len(o)+n]
-	s.p.samples++
-	return len(l)
 }
 
-// shortMillis reports whether l[j:] is one blank, a timestamp in milliseconds and the end of the line.
-func shortMillis(l []byte, j int) bool {
-	if l[j] != ' ' {
-		return false
+// shortMillis returns the index of the end of the line, if b[j:] is one blank and a timestamp in milliseconds; else 0.
+func shortMillis(b []byte, j int) int {
+	if b[j] != ' ' {
+		return 0
 	}
-	j++
-	n := j
-	for isDigit(l[j]) {
-		j++
+	e := digits(b, j+1)
+	if b[e] != '\n' || e == j+1 || e > j+19 {
+		return 0
 	}
-	return l[j] == '\n' && j > n && j-n <= 18
+	return e
 }
 
 // line handles any line that is not a comment, by the grammar of its format.
 func (s *scanner) line(b []byte) (int, error) {
-	s.cur = s.cur[:0]
+	s.cur = nil
 	s.canonical, s.inBraces, s.metric, s.names = true, false, nil, s.names[:0]
 	j := s.blanks(b, 0)
 	switch b[j] {
@@ -177,8 +196,8 @@ func (s *scanner) sample(b []byte, start, nl, j int, braces bool) (int, error) {
 	if len(s.metric) == 0 {
 		return 0, errSyntax(b, "no metric name")
 	}
-	if err := s.unique(b); err != nil {
-		return 0, err
+	if what := badLabels(s.labs, s.seen); what != "" {
+		return 0, errSyntax(b, what)
 	}
 	rest := j
 	read := s.textValue
@@ -226,29 +245,29 @@ func (s *scanner) switchCreated(created bool) {
 
 // splice emits a canonical line and remembers what the next one may be compared with.
 func (s *scanner) splice(l []byte, nl int, braces bool) {
-	s.cur = append(s.cur[:0], l[:nl]...)
-	s.prefix = append(append(append(s.prefix[:0], s.cur...), '{'), s.inj.text...)
-	s.shape.reset()
+	s.own.reset()
 	for i := range s.labs {
-		s.shape.add(s.labs[i].name)
+		s.own.add(s.labs[i].name)
 	}
-	if s.fam < 0 || s.ix.fams[s.fam].first == "" {
-		s.teach()
+	s.shape = s.own
+	if s.fam < 0 || s.ix.fams[s.fam].first == nil {
+		s.teach(l[:nl])
 	}
-	sep, rest := byte('}'), nl
+	s.prefix = nil
 	if braces {
-		sep, rest = ',', nl+1
+		s.emit(l, nl, nl+1, ',')
+	} else {
+		s.emit(l, nl, nl, '}')
 	}
-	n := len(s.prefix) + 1 + len(l) - rest
-	s.out = append(append(append(s.room(n), s.prefix...), sep), l[rest:]...)
+	s.cur = s.prefix[:nl]
 }
 
 // teach notes what the line in hand looks like, for the index. Only the first line of a family gets there.
-func (s *scanner) teach() {
+func (s *scanner) teach(name []byte) {
 	if len(s.out) > s.open || s.flags&segCreated != 0 || s.esc != allowUTF8 && s.esc != escapeUnderscores {
 		return
 	}
-	s.work = append(s.work[:0], s.cur...)
+	s.work = append(s.work[:0], name...)
 	for i := range s.labs {
 		s.work = append(append(s.work, '\n'), s.labs[i].name...)
 	}
@@ -259,12 +278,11 @@ func (s *scanner) teach() {
 
 // expect prepares for the first line of family f to look like it did in an earlier page.
 func (s *scanner) expect(f *family) {
-	if f.first == "" || len(f.first) != len(f.name) && s.typ != f.typ || s.inj.clashes(f.labels) {
+	s.cur, s.prefix = nil, nil
+	if f.first == nil || len(f.first) != len(f.name) && s.typ != f.typ || s.inj.clashes(f.labels) {
 		return
 	}
-	s.cur = append(s.cur[:0], f.first...)
-	s.prefix = append(append(append(s.prefix[:0], f.first...), '{'), s.inj.text...)
-	s.shape.set(&f.shape)
+	s.cur, s.shape = f.first, f.shape
 }
 
 // blanks skips blanks where the format allows them.
@@ -279,29 +297,38 @@ func (s *scanner) blanks(b []byte, j int) int {
 	return j
 }
 
-// unique refuses a line that names a label twice: Prometheus would refuse the whole page for it.
-func (s *scanner) unique(b []byte) error {
-	if len(s.labs) > 16 {
-		clear(s.seen)
-		for _, l := range s.labs {
-			s.seen[string(l.name)] = struct{}{}
+// maxLabels is how many labels a series may have: looking for one that is there twice must have its limits.
+const maxLabels = 4096
+
+var errTooMany = &targetError{reason: reasonTooLarge, err: errors.New("a series has too many labels")}
+
+// badLabels says why Prometheus would refuse the whole page for its labels, or nothing. seen is memory for it.
+func badLabels(labs []lab, seen map[string]struct{}) string {
+	if len(labs) > 64 {
+		seen = make(map[string]struct{}, len(labs)) // to clear a map takes as long as it ever was
+	}
+	if len(labs) > 16 {
+		clear(seen)
+		for i := range labs {
+			seen[string(labs[i].name)] = struct{}{}
 		}
-		if len(s.seen) == len(s.labs) {
-			return nil
+		_, bad := seen["__name__"]
+		if !bad && len(seen) == len(labs) {
+			return ""
 		}
 	}
-	for i := range s.labs {
-		n := s.labs[i].name
+	for i := range labs {
+		n := labs[i].name
 		if string(n) == "__name__" {
-			return errSyntax(b, "a label called __name__")
+			return "a label called __name__"
 		}
 		for k := range i {
-			if string(s.labs[k].name) == string(n) {
-				return errSyntax(b, "a label twice")
+			if string(labs[k].name) == string(n) {
+				return "a label twice"
 			}
 		}
 	}
-	return nil
+	return ""
 }
 
 // errSyntax says what is wrong and shows the beginning of the line.

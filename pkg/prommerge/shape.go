@@ -42,15 +42,9 @@ func (h *shape) add(name []byte) {
 	h.toks = append(h.toks, t)
 }
 
-// set makes h a copy of o.
-func (h *shape) set(o *shape) {
-	h.text = append(h.text[:0], o.text...)
-	h.toks = append(h.toks[:0], o.toks...)
-}
-
-// match compares the labels at b[j:], in a line of n bytes, and returns the index after the closing brace; 0 where
-// they differ or need a closer look.
-func (h *shape) match(b []byte, j, n int) int {
+// match compares the labels at b[j:] and returns the index after the closing brace; 0 where they differ or need a
+// closer look.
+func (h *shape) match(b []byte, j int) int {
 	if len(h.toks) == 0 {
 		return 0
 	}
@@ -63,10 +57,10 @@ func (h *shape) match(b []byte, j, n int) int {
 			return 0
 		}
 		k := t.end - t.start
-		if k > 16 && (j+k > n || string(b[j+16:j+k]) != string(h.text[t.start+16:t.end])) {
+		if k > 16 && (j+k > len(b) || string(b[j+16:j+k]) != string(h.text[t.start+16:t.end])) {
 			return 0
 		}
-		if j = valueEnd(b, j+k, n); j == 0 {
+		if j = valueEnd(b, j+k); j == 0 {
 			return 0
 		}
 	}
@@ -78,9 +72,8 @@ func (h *shape) match(b []byte, j, n int) int {
 
 const quotes = 0x2222222222222222
 
-// valueEnd returns the index after the quote that ends the label value at b[j:], in a line of n bytes; 0 where a
-// closer look is needed.
-func valueEnd(b []byte, j, n int) int {
+// valueEnd returns the index after the quote that ends the label value at b[j:]; 0 where a closer look is needed.
+func valueEnd(b []byte, j int) int {
 	if len(b)-j < 8 {
 		return 0
 	}
@@ -88,16 +81,13 @@ func valueEnd(b []byte, j, n int) int {
 	w = (w - 0x0101010101010101) & ^w & 0x8080808080808080
 	k := j + bits.TrailingZeros64(w)>>3
 	if w == 0 {
-		if j+8 > n {
-			return 0
-		}
-		k = bytes.IndexByte(b[j+8:n], '"')
+		k = bytes.IndexByte(b[j+8:], '"')
 		if k < 0 {
 			return 0
 		}
 		k += j + 8
 	}
-	if k >= n || k > j && (b[k-1] == '\\' || b[k-1] == 0) {
+	if k >= len(b) || k > j && (b[k-1] == '\\' || b[k-1] == 0) {
 		return 0
 	}
 	return k + 1
@@ -112,11 +102,16 @@ func asciiOnly(b []byte) bool {
 		or |= le64(b) | le64(b[8:]) | le64(b[16:]) | le64(b[24:]) | le64(b[32:]) | le64(b[40:]) | le64(b[48:]) | le64(b[56:])
 		b = b[64:]
 	}
+	for ; len(b) >= 8; b = b[8:] {
+		or |= le64(b)
+	}
 	for _, c := range b {
 		or |= uint64(c)
 	}
 	return or&0x8080808080808080 == 0
 }
 
-// validIn reports whether the labels that end at l[j] are UTF-8.
-func (s *scanner) validIn(l []byte, j int) bool { return s.ascii || utf8.Valid(l[:j]) }
+// validIn reports whether labels are UTF-8 and have no newline, which the answer must escape.
+func (s *scanner) validIn(labels []byte) bool {
+	return bytes.IndexByte(labels, '\n') < 0 && (s.ascii || utf8.Valid(labels))
+}

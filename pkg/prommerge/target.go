@@ -31,4 +31,6 @@ type Result struct {
 	Duration  time.Duration
 	Samples   int   // lines with a value, or protobuf metrics
 	Bytes     int64 // of its page, decompressed
+
+	text bool // the page was in text
 }

@@ -48,27 +48,26 @@ func parseTyp(s []byte, w wire) (typ, bool) {
 	return typNone, false
 }
 
-// suffixes returns what the names of a family's series may end with, beside the bare name.
-func (t typ) suffixes(w wire) []string {
-	switch {
-	case t == typHistogram && w == wireOpenMetrics:
-		return []string{"_bucket", "_count", "_sum", "_created"}
-	case t == typHistogram:
-		return []string{"_bucket", "_sum", "_count"}
-	case t == typSummary && w == wireOpenMetrics:
-		return []string{"_sum", "_count", "_created"}
-	case t == typSummary:
-		return []string{"_sum", "_count"}
-	case w != wireOpenMetrics:
-		return nil
-	case t == typCounter:
-		return []string{"_total", "_created"}
-	case t == typInfo:
-		return []string{"_info"}
-	case t == typGaugeHistogram:
-		return []string{"_bucket", "_gcount", "_gsum"}
+// What the names of a family's series may end with, beside the bare name.
+var (
+	textSuffixes = [typCount][]string{
+		typHistogram: {"_bucket", "_sum", "_count"},
+		typSummary:   {"_sum", "_count"},
 	}
-	return nil
+	omSuffixes = [typCount][]string{
+		typCounter:        {"_total", "_created"},
+		typHistogram:      {"_bucket", "_count", "_sum", "_created"},
+		typSummary:        {"_sum", "_count", "_created"},
+		typInfo:           {"_info"},
+		typGaugeHistogram: {"_bucket", "_gcount", "_gsum"},
+	}
+)
+
+func (t typ) suffixes(w wire) []string {
+	if w == wireOpenMetrics {
+		return omSuffixes[t]
+	}
+	return textSuffixes[t]
 }
 
 // belongs reports whether a series called name is part of the family fam of type t.

@@ -75,12 +75,14 @@ func (g *grouping) write(to io.Writer, wi wire, omitMeta bool) (int64, error) {
 
 // size returns how many bytes write will write.
 func (g *grouping) size(wi wire, omitMeta bool) int64 {
-	var scratch [1 << 10]byte
+	var scratch [256]byte
 	n := 0
 	for _, f := range g.order {
 		s := &g.slots[f]
 		n += s.bytes
 		switch {
+		case s.lines != nil && wi != wireProto && !omitMeta && !s.hasUnit:
+			n += len(s.lines)
 		case wi == wireProto:
 			n += len(appendFamilyHead(scratch[:0], g.ix.fams[f].name, s, omitMeta))
 		case !omitMeta:
@@ -134,10 +136,11 @@ func (g *grouping) bytes(r ref) []byte {
 }
 
 func appendMetadata(b []byte, name string, s *slot, w wire) []byte {
-	if s.hasHelp {
+	b = append(b, s.lines...)
+	if s.lines == nil && s.hasHelp {
 		b = appendMetaLine(b, "HELP", name, s.help)
 	}
-	if s.typ != typNone {
+	if s.lines == nil && s.typ != typNone {
 		b = appendMetaLine(b, "TYPE", name, []byte(s.typ.name(w)))
 	}
 	if s.hasUnit && w == wireOpenMetrics {
@@ -148,6 +151,10 @@ func appendMetadata(b []byte, name string, s *slot, w wire) []byte {
 
 // appendFamilyHead appends the length of a MetricFamily message and all of it but the metrics.
 func appendFamilyHead(b []byte, name string, s *slot, omitMeta bool) []byte {
+	if s.lines != nil && !omitMeta && !s.hasUnit {
+		b = binary.AppendUvarint(b, uint64(len(s.lines)+s.bytes))
+		return append(b, s.lines...)
+	}
 	var h [256]byte
 	head := appendField(h[:0], 1, []byte(name))
 	if s.hasHelp && !omitMeta {

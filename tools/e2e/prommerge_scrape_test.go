@@ -117,7 +117,7 @@ func TestABadTargetCostsTheOthersNothing(t *testing.T) {
 		targets = append(targets, mergeTarget{Name: p.name, URL: serveOn(t, p)})
 	}
 	var config strings.Builder
-	config.WriteString("global: {scrape_interval: 3s, scrape_timeout: 3s}\nscrape_configs:\n- job_name: merged\n  honor_labels: true\n  static_configs:\n")
+	config.WriteString("global: {scrape_interval: 6s, scrape_timeout: 6s}\nscrape_configs:\n- job_name: merged\n  honor_labels: true\n  static_configs:\n")
 	want, pages := map[string]int{}, map[string]string{}
 	scraped := func(name string, up int, bad mergeTarget) {
 		want[name] = up

@@ -1,0 +1,5 @@
+//go:build race
+
+package prommerge_test
+
+const raced = true
