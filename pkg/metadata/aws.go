@@ -60,10 +60,8 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 	token := rand.Text()
 	now := time.Now()
 	s.mu.Lock()
-	for old, end := range s.tokens {
-		if !now.Before(end) || len(s.tokens) >= awsMaxToken {
-			delete(s.tokens, old)
-		}
+	if len(s.tokens) >= awsMaxToken {
+		clear(s.tokens) // clients get a new one after a 401
 	}
 	s.tokens[token] = now.Add(time.Duration(ttl) * time.Second)
 	s.mu.Unlock()

@@ -162,6 +162,7 @@ type activeFault struct {
 	Fault
 	since  time.Time
 	left   int             // of Count
+	users  int             // requests that it concerns now
 	ctx    context.Context // ends when the fault does
 	cancel context.CancelFunc
 }
@@ -228,7 +229,7 @@ func (s *Server) dropFaults() {
 // prune forgets faults that are over.
 func (s *Server) prune(now time.Time) {
 	s.faults = slices.DeleteFunc(s.faults, func(f *activeFault) bool {
-		over := f.For > 0 && now.Sub(f.since) >= f.For
+		over := f.For > 0 && now.Sub(f.since) >= f.For || f.Count > 0 && f.left == 0 && f.users == 0
 		if over {
 			f.cancel()
 		}
@@ -251,6 +252,7 @@ func (s *Server) pick(path string) *activeFault {
 			continue
 		}
 		f.left--
+		f.users++
 		s.stats.faults[f.Mode]++
 		return f
 	}

@@ -99,6 +99,7 @@ func NewServer(c Config) (*Server, error) {
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	if c.Record != nil {
 		s.recording = json.NewEncoder(c.Record)
+		s.recording.SetEscapeHTML(false)
 	}
 	s.fresh()
 	return s, nil
@@ -111,7 +112,7 @@ func (s *Server) fresh() {
 	s.azure = azureState{incarnation: s.azure.incarnation + 1}
 	s.tokens = map[string]time.Time{}
 	s.random = rand.New(rand.NewPCG(s.config.Seed, 0))
-	s.stats = stats{codes: map[string]uint64{}, faults: map[string]uint64{}}
+	s.stats = stats{codes: map[string]uint64{}, faults: map[string]uint64{}, paths: map[string]uint64{}}
 }
 
 // Close ends the requests that wait or hang.

@@ -1,6 +1,9 @@
 package metadata
 
-import "time"
+import (
+	"maps"
+	"time"
+)
 
 // State is what a Server shows of itself.
 type State struct {
@@ -13,6 +16,8 @@ type State struct {
 	Faults      []string    `json:"faults,omitempty"`
 	Waiting     int         `json:"waiting"`  // requests that wait for a change
 	Requests    uint64      `json:"requests"` // that were answered
+
+	Paths map[string]uint64 `json:"paths"` // requests by path; after 200 paths the rest is "others"
 }
 
 // State returns the state as it is now.
@@ -26,7 +31,7 @@ func (s *Server) state() State {
 	now := time.Now()
 	s.prune(now)
 	s.azure.advance(now)
-	state := State{Personality: s.config.Personality, Preempted: s.notice.preempted, Waiting: s.waiting, Requests: s.stats.total}
+	state := State{Personality: s.config.Personality, Preempted: s.notice.preempted, Waiting: s.waiting, Requests: s.stats.total, Paths: maps.Clone(s.stats.paths)}
 	if s.notice.preempted {
 		deadline := s.notice.deadline.UTC()
 		state.Deadline = &deadline
@@ -39,6 +44,9 @@ func (s *Server) state() State {
 		state.Rebalance = &at
 	}
 	for _, e := range s.azure.events {
+		if s.config.Personality != Azure && s.config.Personality != All {
+			break // nobody can ask for them
+		}
 		state.Azure = append(state.Azure, e.ID+" "+e.Type+" "+e.Status)
 	}
 	for _, f := range s.faults {

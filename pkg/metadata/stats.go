@@ -6,8 +6,10 @@ import (
 	"time"
 )
 
-// maxLog is how many requests are remembered.
-const maxLog = 1000
+const (
+	maxLog   = 1000 // how many requests are remembered
+	maxPaths = 200  // how many paths are counted apart
+)
 
 // Request is one request in the log, and one line of Config.Record.
 type Request struct {
@@ -28,7 +30,8 @@ type stats struct {
 	total  uint64
 	codes  map[string]uint64
 	faults map[string]uint64
-	log    []Request // a ring, next at total % maxLog
+	paths  map[string]uint64 // at most maxPaths, then they are counted as others
+	log    []Request         // a ring, next at total % maxLog
 }
 
 // note counts and records a request.
@@ -45,6 +48,9 @@ func (s *Server) note(w *observed, r *http.Request, start time.Time, f *activeFa
 		code = strconv.Itoa(w.status)
 	}
 	s.mu.Lock()
+	if f != nil {
+		f.users--
+	}
 	if len(s.stats.log) < maxLog {
 		s.stats.log = append(s.stats.log, req)
 	} else {
@@ -52,6 +58,11 @@ func (s *Server) note(w *observed, r *http.Request, start time.Time, f *activeFa
 	}
 	s.stats.total++
 	s.stats.codes[code]++
+	if _, known := s.stats.paths[req.Path]; known || len(s.stats.paths) < maxPaths {
+		s.stats.paths[req.Path]++
+	} else {
+		s.stats.paths["others"]++
+	}
 	s.stir()
 	s.mu.Unlock()
 	s.config.Logger.Debug("request", "method", req.Method, "path", req.Path, "query", req.Query, "status", req.Status, "fault", req.Fault)
