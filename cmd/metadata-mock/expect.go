@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -98,19 +99,26 @@ func (s *step) readExpect(n *yaml.Node) error {
 	if err := n.Decode(s.expect); err != nil {
 		return err
 	}
-	e := s.expect
+	if err := s.expect.valid(); err != nil {
+		return fmt.Errorf("line %d: %w", n.Line, err)
+	}
+	return nil
+}
+
+// valid says what does not fit.
+func (e *expectation) valid() error {
+	if e.HTTP != "" {
+		if u, err := url.Parse(e.HTTP); err != nil || !strings.HasPrefix(u.Scheme, "http") || u.Host == "" {
+			return fmt.Errorf("http is %q: write a URL such as http://localhost:8111/readiness", e.HTTP)
+		}
+	}
 	switch {
 	case e.Waiting == nil && e.Requests == nil && e.Preempted == nil && e.HTTP == "":
-		return fmt.Errorf("line %d: expect is empty: use waiting, requests, preempted or http", n.Line)
+		return errors.New("expect is empty: use waiting, requests, preempted or http")
 	case e.HTTP == "" && (e.Status != 0 || e.Contains != ""):
-		return fmt.Errorf("line %d: status and contains need http, a URL", n.Line)
+		return errors.New("status and contains need http, a URL")
 	case e.Waiting != nil && e.Waiting.Path != "":
-		return fmt.Errorf("line %d: waiting has no path", n.Line)
-	}
-	if e.HTTP != "" {
-		if u, err := url.Parse(e.HTTP); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return fmt.Errorf("line %d: http is %q: write a URL such as http://localhost:8111/readiness", n.Line, e.HTTP)
-		}
+		return errors.New("waiting has no path")
 	}
 	return nil
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func control(s *Server, method, target, mime, body string) *httptest.ResponseRecorder {
@@ -88,42 +90,68 @@ func TestControlRefusesWebPages(t *testing.T) {
 	}
 }
 
-func TestControlDoesWhatItSays(t *testing.T) {
-	s := newServer(t, Config{Personality: All})
-	do := func(target string) {
-		t.Helper()
-		if w := control(s, "POST", target, "", ""); w.Code != 200 {
+// post posts to the control side.
+func post(t *testing.T, s *Server, targets ...string) {
+	t.Helper()
+	for _, target := range targets {
+		if w := control(s, "POST", "/control/"+target, "", ""); w.Code != 200 {
 			t.Fatalf("%s: got %d %s", target, w.Code, w.Body)
 		}
 	}
-	value := func(key string) string { return ask(s, "GET", base+key).Body.String() }
-	do("/control/preempt?notice=1h")
-	do("/control/rebalance")
-	do("/control/maintenance?event=TERMINATE_ON_HOST_MAINTENANCE")
-	do("/control/azure-event?type=Reboot")
-	do("/control/set?path=instance/attributes/a&value=b")
-	do("/control/fault?mode=reset&path=/nope")
+}
+
+// everything is one change of each kind.
+func everything(t *testing.T) *Server {
+	s := newServer(t, Config{Personality: All})
+	post(t, s, "preempt?notice=1h", "rebalance", "maintenance?event=TERMINATE_ON_HOST_MAINTENANCE", "azure-event?type=Reboot",
+		"set?path=instance/attributes/a&value=b", "fault?mode=reset&path=/nope")
+	return s
+}
+
+func wantValue(t *testing.T, s *Server, key, want string) {
+	t.Helper()
+	if w := ask(s, "GET", base+key); w.Body.String() != want {
+		t.Errorf("%s is %q, want %q", key, w.Body, want)
+	}
+}
+
+// wantState compares what is there of the state.
+func wantState(t *testing.T, s *Server, preempted, rebalance bool, azure, faults int, maintenance string) {
+	t.Helper()
 	state := s.State()
-	if !state.Preempted || time.Until(*state.Deadline) < 59*time.Minute || state.Rebalance == nil || len(state.Azure) != 2 || len(state.Faults) != 1 ||
-		state.Maintenance != "TERMINATE_ON_HOST_MAINTENANCE" {
-		t.Errorf("got %+v", state)
+	got := []any{state.Preempted, state.Deadline != nil, state.Rebalance != nil, len(state.Azure), len(state.Faults), state.Maintenance}
+	if diff := cmp.Diff([]any{preempted, preempted, rebalance, azure, faults, maintenance}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if value(pathPreempted) != "TRUE" || value("instance/attributes/a") != "b" || value(pathUpcoming+"/type") != "SCHEDULED" {
-		t.Error("values are not set")
+}
+
+func TestControlChangesWhatItSays(t *testing.T) {
+	s := everything(t)
+	wantState(t, s, true, true, 2, 1, "TERMINATE_ON_HOST_MAINTENANCE")
+	if left := time.Until(*s.State().Deadline); left < 59*time.Minute || left > time.Hour {
+		t.Errorf("the deadline is in %v, want an hour", left)
 	}
-	do("/control/cancel")
-	if state = s.State(); state.Rebalance != nil || len(state.Azure) != 0 || value(pathPreempted) != "TRUE" {
-		t.Errorf("after cancel: got %+v; preempted stays on GCE", state)
+	wantValue(t, s, pathPreempted, "TRUE")
+	wantValue(t, s, "instance/attributes/a", "b")
+	wantValue(t, s, pathUpcoming+"/type", "SCHEDULED")
+}
+
+func TestControlTakesBackWhatCloudsMay(t *testing.T) {
+	s := everything(t)
+	post(t, s, "cancel", "fault?mode=clear", "delete?path=instance/attributes/a")
+	wantState(t, s, true, false, 0, 0, "TERMINATE_ON_HOST_MAINTENANCE")
+	wantValue(t, s, pathPreempted, "TRUE") // never taken back
+	if w := ask(s, "GET", base+"instance/attributes/a"); w.Code != 404 {
+		t.Errorf("a deleted value: got %d", w.Code)
 	}
-	do("/control/fault?mode=clear")
-	do("/control/delete?path=instance/attributes/a")
-	if ask(s, "GET", base+"instance/attributes/a").Code != 404 {
-		t.Error("the value is still there")
-	}
-	do("/control/reset")
-	if state = s.State(); state.Preempted || state.Requests != 0 || len(state.Faults) != 0 || state.Maintenance != "NONE" || value(pathPreempted) != "FALSE" {
-		t.Errorf("after reset: got %+v", state)
-	}
+}
+
+func TestControlResets(t *testing.T) {
+	s := everything(t)
+	post(t, s, "reset")
+	wantState(t, s, false, false, 0, 0, "NONE")
+	wantValue(t, s, pathPreempted, "FALSE")
+	wantValue(t, s, pathUpcoming, "NONE")
 }
 
 func TestWaitEndsWhenItIsSo(t *testing.T) {

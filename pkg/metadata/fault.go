@@ -83,30 +83,35 @@ func ParseFault(fields map[string]string) (Fault, error) {
 
 // complete fills the mode in and checks that the fields fit each other.
 func (f Fault) complete() (Fault, error) {
-	if f.Mode == "" {
-		switch {
-		case f.Status != 0:
-			f.Mode = modeStatus
-		case f.Latency != 0:
-			f.Mode = modeSlow
-		}
-	}
 	switch {
-	case !slices.Contains(modes, f.Mode):
-		return f, fmt.Errorf("fault: mode is %q: use %s", f.Mode, strings.Join(modes, ", "))
-	case f.Mode == modeStatus && f.Status == 0:
-		return f, errors.New("fault: mode status needs a status such as 503")
-	case f.Mode != modeStatus && f.Status != 0:
-		return f, fmt.Errorf("fault: a status does not go with mode %s", f.Mode)
-	case f.Mode == modeSlow && f.Latency == 0:
-		return f, errors.New("fault: mode latency needs a latency such as 2s")
-	case f.Mode == modeRefuse && (f.Path != "" || f.Count != 0 || f.Probability != 0 || f.Latency != 0):
-		return f, errors.New("fault: mode refuse closes the port, so it has no path, count, probability or latency: use for or flap, or mode reset")
+	case f.Mode != "":
+	case f.Status != 0:
+		f.Mode = modeStatus
+	case f.Latency != 0:
+		f.Mode = modeSlow
 	}
 	if f.Path != "" && f.Path[0] != '/' {
 		f.Path = gceBase + "/" + f.Path
 	}
-	return f, nil
+	return f, f.check()
+}
+
+// check says what does not fit.
+func (f Fault) check() error {
+	everywhere := f.Path == "" && f.Count == 0 && f.Probability == 0 && f.Latency == 0
+	switch {
+	case !slices.Contains(modes, f.Mode):
+		return fmt.Errorf("fault: mode is %q: use %s", f.Mode, strings.Join(modes, ", "))
+	case f.Mode == modeStatus && f.Status == 0:
+		return errors.New("fault: mode status needs a status such as 503")
+	case f.Mode != modeStatus && f.Status != 0:
+		return fmt.Errorf("fault: a status does not go with mode %s", f.Mode)
+	case f.Mode == modeSlow && f.Latency == 0:
+		return errors.New("fault: mode latency needs a latency such as 2s")
+	case f.Mode == modeRefuse && !everywhere:
+		return errors.New("fault: mode refuse closes the port, so it has no path, count, probability or latency: use for or flap, or mode reset")
+	}
+	return nil
 }
 
 func parseInt(to *int, text string, low, high int) error {

@@ -46,6 +46,19 @@ func parseQuery(values url.Values) (q query, err error) {
 	return q, nil
 }
 
+// check says what a directory that is not recursive cannot give.
+func (q query) check(isDir bool) error {
+	switch {
+	case !isDir || q.recursive:
+		return nil
+	case q.alt != "":
+		return errors.New("alt is for values, and for directories with recursive=true")
+	case q.wait:
+		return errors.New("wait_for_change on a directory needs recursive=true")
+	}
+	return nil
+}
+
 func isTrue(s string) bool {
 	switch strings.ToLower(s) {
 	case "true", "on", "yes", "1":
@@ -96,6 +109,12 @@ func (s *Server) serveKey(w http.ResponseWriter, r *http.Request, path string, q
 	isDir := n != nil && n.isDir()
 	s.mu.Unlock()
 	slash = slash || path == ""
+	if qerr == nil {
+		qerr = q.check(isDir)
+	}
+	if strings.HasSuffix(key, "/identity") && r.URL.Query().Get("audience") == "" {
+		qerr = errors.New("non-empty audience parameter required")
+	}
 	switch {
 	case n == nil, !isDir && slash:
 		s.notFound(w, r.URL.Path)
@@ -103,12 +122,6 @@ func (s *Server) serveKey(w http.ResponseWriter, r *http.Request, path string, q
 		redirect(w, r)
 	case qerr != nil:
 		page(w, http.StatusBadRequest, html.EscapeString(qerr.Error()))
-	case isDir && !q.recursive && q.alt != "":
-		page(w, http.StatusBadRequest, "alt is for values, and for directories with recursive=true.")
-	case isDir && !q.recursive && q.wait:
-		page(w, http.StatusBadRequest, "wait_for_change on a directory needs recursive=true.")
-	case strings.HasSuffix(key, "/identity") && r.URL.Query().Get("audience") == "":
-		page(w, http.StatusBadRequest, "non-empty audience parameter required")
 	default:
 		q.wait = q.wait && !quick
 		s.answer(w, r, key, q)
