@@ -32,12 +32,13 @@ var ours = map[string][]string{
 	"pkg/api":            {"pkg/status"},
 	"pkg/cli":            {"pkg/output"},
 
-	"pkg/wrapper": {"pkg/*"},
+	"pkg/wrapper":       {"pkg/*"},
+	"pkg/metadata/mock": {"pkg/metadata", "pkg/cli"},
 
 	".":                   {"pkg/wrapper"},
 	"cmd/process-wrapper": {"pkg/wrapper"},
 	"cmd/shared-lock":     {"pkg/*"},
-	"cmd/metadata-mock":   {"pkg/*"},
+	"cmd/metadata-mock":   {"pkg/metadata/mock"},
 	"cmd/metrics-server":  {"pkg/*"},
 	"cmd/prommerge":       {"pkg/*"},
 
@@ -49,8 +50,9 @@ var ours = map[string][]string{
 // only says who alone may import a package; it goes before the patterns of ours.
 var only = map[string][]string{
 	"pkg/spec":            {"pkg/wrapper"},
-	"pkg/cli":             {"pkg/wrapper", "cmd/*"},
+	"pkg/cli":             {"pkg/wrapper", "pkg/metadata/mock", "cmd/*"},
 	"pkg/wrapper":         {".", "cmd/process-wrapper"},
+	"pkg/metadata/mock":   {"cmd/metadata-mock"},
 	"pkg/internal/layers": {},
 	"pkg/internal/testx":  {}, // by tests only, which are not looked at here
 }
@@ -81,7 +83,7 @@ var theirs = map[string][]string{
 	"golang.org/x/term":                        {"pkg/wrapper"},
 	"golang.org/x/time":                        {"pkg/*"},
 	"google.golang.org/protobuf":               {"pkg/telemetry", "pkg/collect"},
-	"gopkg.in/yaml.v3":                         {"pkg/spec", "cmd/prommerge", "cmd/metadata-mock"},
+	"gopkg.in/yaml.v3":                         {"pkg/spec", "cmd/prommerge", "pkg/metadata/mock"},
 	"k8s.io/client-go":                         {}, // +20 MiB; pkg/pod speaks REST
 	"github.com/google/go-cmp":                 {}, // tests
 	"go.uber.org/goleak":                       {}, // tests

@@ -1,4 +1,4 @@
-package main
+package mock
 
 import (
 	"bytes"
@@ -109,8 +109,8 @@ func parseScenario(b []byte) (*scenario, error) {
 func readable(err error) error {
 	text := strings.TrimPrefix(err.Error(), "yaml: unmarshal errors:\n  ")
 	text = strings.TrimPrefix(text, "yaml: ")
-	text = strings.ReplaceAll(text, " not found in type main.scenario", " is unknown: use personality, notice, seed, steps")
-	for from, to := range map[string]string{"into uint64": "into a whole number", "into []*main.step": "into a list of steps", "into string": "into a text", "!!": ""} {
+	text = strings.ReplaceAll(text, " not found in type mock.scenario", " is unknown: use personality, notice, seed, steps")
+	for from, to := range map[string]string{"into uint64": "into a whole number", "into []*mock.step": "into a list of steps", "into string": "into a text", "!!": ""} {
 		text = strings.ReplaceAll(text, from, to)
 	}
 	return errors.New(strings.ReplaceAll(text, "\n  ", "\n"))

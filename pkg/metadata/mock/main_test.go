@@ -1,4 +1,4 @@
-package main
+package mock
 
 import (
 	"context"
@@ -81,7 +81,7 @@ func FuzzParseScenario(f *testing.F) {
 }
 
 func TestEveryExampleIsAScenario(t *testing.T) {
-	files, err := filepath.Glob("../../examples/preemption/*.yaml")
+	files, err := filepath.Glob("../../../examples/preemption/*.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("%d examples, %v", len(files), err)
 	}
