@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -149,6 +150,20 @@ func errText(err error) string {
 		return ""
 	}
 	return err.Error()
+}
+
+func TestTheClockStandsStillForExpectations(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		m, err := rehearsal(t, `steps:
+- {at: 0s, expect: {preempted: true, within: 20s}}
+- {at: 2s, expect: {requests: 1, within: 0s}}
+- {at: 3s, preempt: true}
+`)
+		if took := time.Since(start); took != 23*time.Second || err == nil || !m.State().Preempted {
+			t.Errorf("took %v, want 20 s and 3 s; %v", took, err)
+		}
+	})
 }
 
 func TestAScenarioThatIsStoppedFails(t *testing.T) {

@@ -217,7 +217,8 @@ func (sc *scenario) apply(f *flags, given func(string) bool) {
 	}
 }
 
-// run does the steps. It returns an error with the exit code 1 if an expectation did not hold, or if ctx ended
+// run does the steps. The clock stands still while an expectation is awaited, so that the steps after it keep
+// their distances. It returns an error with the exit code 1 if an expectation did not hold, or if ctx ended
 // before the last step.
 func (sc *scenario) run(ctx context.Context, m *metadata.Server, log *slog.Logger) error {
 	start := time.Now()
@@ -231,7 +232,9 @@ func (sc *scenario) run(ctx context.Context, m *metadata.Server, log *slog.Logge
 		log.Info("step", "at", s.at.String(), "line", s.line, "does", s.command)
 		var err error
 		if s.command == "expect" {
+			began := time.Now()
 			err = s.expect.await(ctx, m)
+			start = start.Add(time.Since(began))
 		} else {
 			_, err = m.Do(ctx, s.command, s.fields)
 		}
