@@ -39,6 +39,10 @@ const (
 	// echo is how long after a request to stop another one is the same: a
 	// terminal, make or timeout signal a process and its group, so two come.
 	echo = 100 * time.Millisecond
+	// reserve is left of the life of a machine after the kill, and leastGrace is
+	// what units get however short it is.
+	reserve    = time.Second
+	leastGrace = 2 * time.Second
 	// unkillable is how long to wait after a kill. What is still there then
 	// hangs in the kernel, and the end of the pod must not hang with it.
 	unkillable = 2 * time.Second
@@ -62,6 +66,9 @@ type Config struct {
 	Units      []Unit
 	DrainDelay time.Duration // between OnDrain and the first stop
 	Deadline   time.Duration // from the request to stop to KILL
+	// Until, where set, is when the machine will be gone, zero where nobody
+	// knows: units are killed a second before.
+	Until func() time.Time
 	// OnDrain takes the pod out of service. It is called once, before the
 	// first unit is told to stop, with the time until KILL.
 	OnDrain func(reason string, within time.Duration)
@@ -105,6 +112,15 @@ func (s *Supervisor) Stop(mode Mode, reason string) {
 	select {
 	case s.stops <- request{mode, reason, true}:
 	default: // with so many waiting, the last word is among them
+	}
+}
+
+// End asks for the end of the pod as if it came by itself: gracefully, with exit
+// code 0. A Stop that follows hurries nothing, and one that came before stands.
+func (s *Supervisor) End(reason string) {
+	select {
+	case s.stops <- request{Graceful, reason, false}:
+	default: // it ends anyway
 	}
 }
 
@@ -287,7 +303,7 @@ func (r *run) need(u *running, n int) {
 // shutdown stops all units and returns the exit code of the pod.
 func (r *run) shutdown(q request) int {
 	r.cancelHalt(ErrShutdown)
-	d := newDeadline(q.mode, r.cfg.Deadline)
+	d := newDeadline(q.mode, r.cfg.within())
 	defer d.timer.Stop()
 	if r.cfg.OnDrain != nil {
 		r.cfg.OnDrain(q.reason, max(0, time.Until(d.at)))
@@ -311,7 +327,7 @@ func (r *run) shutdown(q request) int {
 			drained = nil
 			r.release(q.mode)
 		case again := <-r.stops:
-			if again.echoes(q) && time.Since(asked) < echo {
+			if !again.asked || again.echoes(q) && time.Since(asked) < echo {
 				continue
 			}
 			q.mode = hurry(q, again)
@@ -359,6 +375,18 @@ func (r *run) release(mode Mode) {
 			u.stop(ErrShutdown)
 		}
 	}
+}
+
+// within is the time from now to KILL.
+func (c *Config) within() time.Duration {
+	if c.Until == nil {
+		return c.Deadline
+	}
+	left := time.Until(c.Until())
+	if left <= 0 { // nobody knows, or somebody's clock is wrong
+		return c.Deadline
+	}
+	return min(c.Deadline, max(left-reserve, leastGrace))
 }
 
 // hurry returns the mode after another request to stop: the second one that
