@@ -211,7 +211,9 @@ func TestALockThatComesWithThePreemptionIsGivenBack(t *testing.T) {
 func TestACheckReplacesNothingWhileThePodIsPreempted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &stage{}
-		got, _ := s.run(t, with(func(c *Config) { c.Checks = readiness(script(nil, errBoom, errBoom, errBoom, errBoom, errBoom, errBoom, errBoom)) }), func() {
+		got, _ := s.run(t, with(func(c *Config) {
+			c.Checks = readiness(script(nil, errBoom, errBoom, errBoom, errBoom, errBoom, errBoom, errBoom))
+		}), func() {
 			s.at(6 * time.Second)
 			s.preempt(true)
 			s.at(31 * time.Second) // five failures

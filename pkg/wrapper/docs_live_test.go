@@ -21,6 +21,7 @@ import (
 
 	"github.com/process-wrapper/process-wrapper/pkg/api"
 	"github.com/process-wrapper/process-wrapper/pkg/output"
+	"github.com/process-wrapper/process-wrapper/pkg/preempt"
 	"github.com/process-wrapper/process-wrapper/pkg/process"
 	"github.com/process-wrapper/process-wrapper/pkg/status"
 	"github.com/process-wrapper/process-wrapper/pkg/telemetry"
@@ -155,6 +156,15 @@ func crashed(t *testing.T) (*status.Board, api.Config, *prometheus.Registry) {
 		Logs: func(yield func(telemetry.LogCount) bool) {
 			_ = yield(telemetry.LogCount{Process: "web", Stream: "stdout", Level: "info", Lines: 1}) &&
 				yield(telemetry.LogCount{Process: "web", Stream: "stdout", Reason: "rate", Lines: 1})
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = reg.Register(evictionCollector{
+		state: func() preempt.Notice { return preempt.Notice{Active: true, Deadline: began} },
+		stats: func() preempt.Stats {
+			return preempt.Stats{Up: true, LastSuccess: began, Requests: map[string]uint64{"200": 1}}
 		},
 	})
 	if err != nil {

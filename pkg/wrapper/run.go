@@ -17,6 +17,7 @@ import (
 	"github.com/process-wrapper/process-wrapper/pkg/cli"
 	"github.com/process-wrapper/process-wrapper/pkg/command"
 	"github.com/process-wrapper/process-wrapper/pkg/output"
+	"github.com/process-wrapper/process-wrapper/pkg/preempt"
 	"github.com/process-wrapper/process-wrapper/pkg/prommerge"
 	"github.com/process-wrapper/process-wrapper/pkg/spec"
 	"github.com/process-wrapper/process-wrapper/pkg/status"
@@ -59,6 +60,9 @@ type pod struct {
 
 	reloading sync.Mutex // held during a reload; guards crew
 	crew      crew
+
+	eviction *eviction
+	watcher  *preempt.Watcher // nil: preemption is not watched for
 }
 
 // usage is what the API shows of what a process consumes.
@@ -186,8 +190,13 @@ func newPod(call *cli.Call, f *flags, env *environment) (*pod, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.profile, err = newProfiler(f.PyroscopeURL, env.podName, p.log)
-	return p, err
+	if p.profile, err = newProfiler(f.PyroscopeURL, env.podName, p.log); err != nil {
+		return nil, err
+	}
+	if err := p.evictable(f, env); err != nil {
+		return nil, err
+	}
+	return p, reg.Register(p.evictionMetrics())
 }
 
 // sameFile reports whether two descriptors write to the same place.
@@ -301,11 +310,15 @@ func (p *pod) serve(ctx context.Context, signals *signals, units []supervisor.Un
 	wg.Go(func() { p.profile.run(helpers) })
 	wg.Go(func() { tidy(helpers, p.board, p.log) })
 	wg.Go(func() { announce(helpers, p.board, p.log) })
+	if p.watcher != nil {
+		wg.Go(func() { p.watcher.Run(helpers) })
+	}
 
 	code := p.units.Run(ctx, supervisor.Config{
 		Units:      units,
 		DrainDelay: p.flags.DrainDelay,
 		Deadline:   p.flags.GracefulShutdownDeadline,
+		Until:      p.eviction.deadline,
 		OnDrain:    p.drain,
 		Linger:     len(units) == 0,
 	})
@@ -313,6 +326,7 @@ func (p *pod) serve(ctx context.Context, signals *signals, units []supervisor.Un
 	end()
 	p.merger.Close()
 	wg.Wait()
+	p.eviction.close()
 	p.log.Info("ended", "code", code)
 	flush()
 	pumping.Wait()
@@ -329,7 +343,7 @@ func (p *pod) pump(ctx context.Context, pump *output.Pump, name string) {
 func (p *pod) drain(reason string, within time.Duration) {
 	p.ready.Remove()
 	p.board.UpdatePod(func(pod *status.Pod) {
-		pod.Draining, pod.Reason = true, reason
+		pod.Draining, pod.Reason = true, reasonOf(reason, *pod)
 		pod.Deadline = time.Now().Add(within).Round(time.Millisecond)
 	})
 	p.log.Info("leaving service", "reason", reason, "deadline", within.Round(time.Millisecond))

@@ -25,6 +25,8 @@ type flags struct {
 	GracefulShutdownDeadline time.Duration `help:"time from SIGTERM or SIGQUIT to SIGKILL" default:"10s"`
 	DrainDelay               time.Duration `help:"pause between leaving service and the first SIGTERM" default:"0s"`
 	EnvoyDrain               bool          `help:"drain Envoy's listeners on preemption"`
+	PreemptionProvider       string        `help:"whose metadata server is asked: auto, gce, aws or azure" enum:"auto,gce,aws,azure" default:"auto"`
+	PreemptionAction         string        `help:"what a notice does: drain (leave service), terminate (and end) or none (events only)" enum:"drain,terminate,none" default:"drain"`
 
 	Wait         bool          `help:"wait until the readiness file of another process-wrapper exists"`
 	WaitDeadline time.Duration `help:"how long -wait waits" default:"2m0s"`
@@ -65,6 +67,7 @@ type flags struct {
 type environment struct {
 	config, healthSocket, logFormat, metricsServer, podName string
 	handlePreemption, handleTermination                     string
+	metadataURL, metadataHost, envoyDrainURL                string
 }
 
 func (e *environment) list() []cli.EnvVar {
@@ -77,6 +80,9 @@ func (e *environment) list() []cli.EnvVar {
 		{Name: "NODE_NAME", Help: "spec.nodeName in valueFrom.fieldRef"},
 		{Name: "HOSTNAME", Help: "name of the pod where POD_NAME is not set"},
 		{Name: "HANDLE_PREEMPTION", Help: "leave service when the node is preempted: 1, true or enabled", Value: &e.handlePreemption},
+		{Name: "METADATA_URL", Help: "the key preempted of GCE's metadata server, instead of finding the cloud out", Value: &e.metadataURL},
+		{Name: "GCE_METADATA_HOST", Help: "host:port of GCE's metadata server", Value: &e.metadataHost},
+		{Name: "ENVOY_DRAIN_URL", Default: "http://localhost:15000/drain_listeners", Help: "what -envoy-drain posts to, used as it is", Value: &e.envoyDrainURL},
 		{Name: "HANDLE_TERMINATION", Help: "end with the pod's main containers: 1, true or enabled", Value: &e.handleTermination},
 		{Name: envMySQL, Help: "database of sql checks and hooks, user:password@tcp(host:port)/database"},
 		{Name: envPostgres, Help: "database of sql checks and hooks, postgres://user:password@host:port/database"},
@@ -143,11 +149,9 @@ func dispatch(ctx context.Context, call *cli.Call, f *flags, env *environment) e
 // that it works.
 func refuse(call *cli.Call, f *flags, env *environment) error {
 	used := map[string]bool{
-		"-envoy-drain":                       f.EnvoyDrain,
 		"-shared-lock":                       f.SharedLock,
 		"-shared-lock-etcd-tls":              f.SharedLockEtcdTLS,
 		"-shared-lock-url":                   call.Given("shared-lock-url"),
-		"environment HANDLE_PREEMPTION":      enabled(env.handlePreemption),
 		"environment HANDLE_TERMINATION":     enabled(env.handleTermination),
 		"environment METRICS_SERVER_ADDRESS": env.metricsServer != "",
 	}

@@ -45,13 +45,16 @@ func TestWhatHasNoRuntimeYetIsRefused(t *testing.T) {
 		env  map[string]string
 		want string
 	}{
-		{args: []string{"-envoy-drain"}, want: "-envoy-drain is not supported yet"},
 		{args: []string{"-shared-lock"}, want: "-shared-lock is not supported yet"},
 		{args: []string{"-shared-lock-etcd-tls"}, want: "-shared-lock-etcd-tls is not supported yet"},
 		{args: []string{"-shared-lock-url", "http://x"}, want: "-shared-lock-url is not supported yet"},
-		{env: map[string]string{"HANDLE_PREEMPTION": "true"}, want: "environment HANDLE_PREEMPTION is not supported yet"},
 		{env: map[string]string{"HANDLE_TERMINATION": "enabled"}, want: "environment HANDLE_TERMINATION is not supported yet"},
 		{env: map[string]string{"METRICS_SERVER_ADDRESS": "localhost:9999"}, want: "environment METRICS_SERVER_ADDRESS is not supported yet"},
+		{args: []string{"-preemption-action", "panic"}, want: `must be one of "drain","terminate","none" but got "panic"`},
+		{args: []string{"-preemption-provider", "alibaba"}, want: `must be one of "auto","gce","aws","azure" but got "alibaba"`},
+		{env: map[string]string{"HANDLE_PREEMPTION": "true", "METADATA_URL": "localhost:8989"}, want: `preemption: METADATA_URL "localhost:8989" is no URL: write http://host:port/path`},
+		{args: []string{"-preemption-provider=aws"}, env: map[string]string{"HANDLE_PREEMPTION": "1", "METADATA_URL": "http://h/x"}, want: "for aws leave out /x, or the variable"},
+		{args: []string{"-envoy-drain"}, env: map[string]string{"ENVOY_DRAIN_URL": "localhost"}, want: `environment variable ENVOY_DRAIN_URL "localhost" is no URL`},
 		{args: []string{"-drain-delay", "-1s"}, want: "a duration is negative"},
 		{args: []string{"-pyroscope-url", "localhost:4040"}, want: "-pyroscope-url is no URL: write http://host:4040"},
 		{env: map[string]string{"LOG_FORMAT": "xml"}, want: `environment variable LOG_FORMAT: log format "xml" is unknown`},
