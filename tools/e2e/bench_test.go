@@ -35,6 +35,7 @@ func TestMeasure(t *testing.T) {
 		{"thousand", measureThousand},
 		{"react", measureReactions},
 		{"idle", measureIdle},
+		{"preempt", measurePreemption},
 		{"restarts", measureRestarts},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.run(t, load) })
