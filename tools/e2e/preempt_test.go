@@ -302,9 +302,9 @@ func suffer(t *testing.T, fault string, d time.Duration) suffered {
 	}
 	w := start(t, options{env: env})
 	w.url("/")
-	before, lines, began := cpuTime(t, w.pid), strings.Count(w.stderr.String(), "\n"), c.count()
+	before, lines, began := cpuUsed(t, w.pid), strings.Count(w.stderr.String(), "\n"), c.count()
 	<-time.After(d)
-	got := suffered{c.count() - began, strings.Count(w.stderr.String(), "\n") - lines, cpuTime(t, w.pid) - before}
+	got := suffered{c.count() - began, strings.Count(w.stderr.String(), "\n") - lines, cpuUsed(t, w.pid) - before}
 	if fault == "refused" {
 		for _, m := range regexp.MustCompile(`preemption_requests_total\{code="refused"\} (\d+)`).FindAllStringSubmatch(body(w, "/metrics"), -1) {
 			got.requests, _ = strconv.Atoi(m[1])
@@ -318,8 +318,8 @@ func body(w *wrapper, path string) string {
 	return text
 }
 
-// cpuTime returns what a process has used.
-func cpuTime(t *testing.T, pid int) time.Duration {
+// cpuUsed returns what a process has used.
+func cpuUsed(t *testing.T, pid int) time.Duration {
 	t.Helper()
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
