@@ -39,10 +39,6 @@ const (
 	// echo is how long after a request to stop another one is the same: a
 	// terminal, make or timeout signal a process and its group, so two come.
 	echo = 100 * time.Millisecond
-	// reserve is left of the life of a machine after the kill, and leastGrace is
-	// what units get however short it is.
-	reserve    = time.Second
-	leastGrace = 2 * time.Second
 	// unkillable is how long to wait after a kill. What is still there then
 	// hangs in the kernel, and the end of the pod must not hang with it.
 	unkillable = 2 * time.Second
@@ -377,18 +373,6 @@ func (r *run) release(mode Mode) {
 	}
 }
 
-// within is the time from now to KILL.
-func (c *Config) within() time.Duration {
-	if c.Until == nil {
-		return c.Deadline
-	}
-	left := time.Until(c.Until())
-	if left <= 0 { // nobody knows, or somebody's clock is wrong
-		return c.Deadline
-	}
-	return min(c.Deadline, max(left-reserve, leastGrace))
-}
-
 // hurry returns the mode after another request to stop: the second one that
 // somebody asked for kills.
 func hurry(q, again request) Mode {
@@ -396,36 +380,6 @@ func hurry(q, again request) Mode {
 		return Now
 	}
 	return max(q.mode, again.mode)
-}
-
-// deadline is the time at which units are killed.
-type deadline struct {
-	at     time.Time
-	timer  *time.Timer
-	killed bool
-}
-
-func newDeadline(mode Mode, graceful time.Duration) *deadline {
-	d := &deadline{at: time.Now().Add(graceful), timer: time.NewTimer(graceful)}
-	d.shorten(mode)
-	return d
-}
-
-// shorten brings the deadline forward to what the mode allows, and reports
-// whether there is no time for order.
-func (d *deadline) shorten(mode Mode) (hurry bool) {
-	at := d.at
-	switch mode {
-	case Fast:
-		at = time.Now().Add(fastDeadline)
-	case Now:
-		at = time.Now()
-	}
-	if !d.killed && at.Before(d.at) {
-		d.at = at
-		d.timer.Reset(time.Until(at))
-	}
-	return mode != Graceful
 }
 
 // exitCode returns the exit code that an error stands for: 0 for nil, what the

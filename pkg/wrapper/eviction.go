@@ -36,6 +36,7 @@ type eviction struct {
 	action string // drain, terminate or none
 	board  *status.Board
 	end    func(reason string) // of the pod
+	back   func()              // it is in service again
 	envoy  *preempt.Envoy      // nil: none
 	event  evictionEvents
 	log    *slog.Logger
@@ -93,6 +94,7 @@ func (e *eviction) notice(who string, n preempt.Notice) {
 		e.publish(now)
 		e.counting()
 		e.log.Info("the notice of preemption is withdrawn: back in service")
+		e.back()
 		if e.drained {
 			e.log.Warn("Envoy stays drained", "hint", "restart the pod: Envoy has no way back")
 		}
@@ -205,6 +207,10 @@ func (p *pod) evictable(f *flags, env *environment) error {
 	e := &eviction{
 		action: f.PreemptionAction, board: p.board, end: p.units.End, log: p.log,
 		event: func(string, string) {},
+		back:  func() {},
+	}
+	if f.ConfigWatch { // a change that came meanwhile was refused
+		e.back = func() { p.askReload("-config-watch, after the preemption") }
 	}
 	watched := enabled(env.handlePreemption)
 	if f.EnvoyDrain {

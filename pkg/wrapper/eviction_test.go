@@ -31,6 +31,7 @@ func evict(action string, envoy *preempt.Envoy) *evicted {
 	e.eviction = (&eviction{
 		action: action, board: e.board, envoy: envoy,
 		end:   func(reason string) { e.say("end: " + reason) },
+		back:  func() { e.say("back") },
 		event: func(name, reason string) { e.say(name + ": " + reason) },
 		log:   slog.New(slog.NewTextHandler(&e.log, nil)),
 	}).ready()
@@ -103,7 +104,7 @@ func TestANoticeMayBeWithdrawn(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 		time.Sleep(time.Minute)
-		if n := len(e.said); n < 6 || n > 7 { // it has counted in between, and stopped
+		if n := len(e.said); n < 7 || n > 8 || e.count("back") != 1 { // it has counted in between, and stopped
 			t.Errorf("%q", e.said)
 		}
 		e.notice("cloud", preempt.Notice{Active: true, Reason: "spot"})
