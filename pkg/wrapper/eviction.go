@@ -212,6 +212,11 @@ func (p *pod) evictable(f *flags, env *environment) error {
 	if f.ConfigWatch { // a change that came meanwhile was refused
 		e.back = func() { p.askReload("-config-watch, after the preemption") }
 	}
+	for name, value := range map[string]string{"HANDLE_PREEMPTION": env.handlePreemption, "HANDLE_TERMINATION": env.handleTermination} {
+		if unclear(value) {
+			p.log.Warn("a variable is not understood, and off", "variable", name, "value", value, "hint", "write 1, true or enabled")
+		}
+	}
 	watched := enabled(env.handlePreemption)
 	if f.EnvoyDrain {
 		var err error

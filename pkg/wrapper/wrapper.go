@@ -177,6 +177,15 @@ func enabled(value string) bool {
 	return false
 }
 
+// unclear reports whether a value may have been meant to switch something on.
+func unclear(value string) bool {
+	switch strings.ToLower(value) {
+	case "", "0", "false", "disabled", "no", "off":
+		return false
+	}
+	return !enabled(value)
+}
+
 // wait is -wait: it returns when the processes of another wrapper are ready.
 func wait(ctx context.Context, f *flags) error {
 	ctx, cancel := cli.SignalContext(ctx)

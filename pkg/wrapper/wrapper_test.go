@@ -422,3 +422,15 @@ func TestStartsAreCountedAsFarAsAnybodyAsks(t *testing.T) {
 		t.Errorf("%d after the ninth, want 1", n)
 	}
 }
+
+func TestASwitchThatIsNotUnderstoodIsNamed(t *testing.T) {
+	for value, want := range map[string][2]bool{ // on, unclear
+		"": {}, "0": {}, "false": {}, "False": {}, "disabled": {}, "off": {},
+		"1": {true, false}, "true": {true, false}, "enabled": {true, false},
+		"yes": {false, true}, "TRUE": {false, true}, "on": {false, true},
+	} {
+		if got := [2]bool{enabled(value), unclear(value)}; got != want {
+			t.Errorf("%q: %v", value, got)
+		}
+	}
+}
