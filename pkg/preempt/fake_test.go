@@ -84,7 +84,9 @@ func (n *network) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 		}
 	}
 	ours, theirs := net.Pipe()
+	n.mu.Lock()
 	n.wg.Go(func() { n.answer(theirs, host, fault) })
+	n.mu.Unlock()
 	if fault == "reset" {
 		return resetConn{ours}, nil
 	}
@@ -277,8 +279,10 @@ func watch(n *network, cfg Config) *watched {
 	n.wg.Go(func() { w.Run(ctx); close(w.over) })
 	w.end = func() {
 		cancel()
-		n.wg.Wait()
+		<-w.over
 		time.Sleep(dialTimeout) // Go goes on dialing for a request that is gone
+		_ = n.count()           // whoever dialed is seen to have done so
+		n.wg.Wait()
 	}
 	return w
 }

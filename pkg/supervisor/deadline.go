@@ -50,3 +50,12 @@ func (d *deadline) shorten(mode Mode) (hurry bool) {
 	}
 	return mode != Graceful
 }
+
+// hurry returns the mode after another request to stop: the second one that
+// somebody asked for kills.
+func hurry(q, again request) Mode {
+	if q.asked {
+		return Now
+	}
+	return max(q.mode, again.mode)
+}

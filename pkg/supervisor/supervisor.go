@@ -301,15 +301,7 @@ func (r *run) shutdown(q request) int {
 	r.cancelHalt(ErrShutdown)
 	d := newDeadline(q.mode, r.cfg.within())
 	defer d.timer.Stop()
-	if r.cfg.OnDrain != nil {
-		r.cfg.OnDrain(q.reason, max(0, time.Until(d.at)))
-	}
-	var drained <-chan time.Time
-	if r.cfg.DrainDelay > 0 && q.mode == Graceful {
-		drained = time.After(r.cfg.DrainDelay)
-	} else {
-		r.release(q.mode)
-	}
+	drained := r.drain(q, time.Until(d.at))
 	for asked := time.Now(); r.left > 0; {
 		select {
 		case e := <-r.ends:
@@ -343,6 +335,19 @@ func (r *run) shutdown(q request) int {
 	return r.exitCode(d.killed)
 }
 
+// drain takes the pod out of service. The first units are told to stop now, or
+// once there is something to receive.
+func (r *run) drain(q request, within time.Duration) <-chan time.Time {
+	if r.cfg.OnDrain != nil {
+		r.cfg.OnDrain(q.reason, max(0, within))
+	}
+	if r.cfg.DrainDelay > 0 && q.mode == Graceful {
+		return time.After(r.cfg.DrainDelay)
+	}
+	r.release(q.mode)
+	return nil
+}
+
 // exitCode returns the code of the pod, all of whose units are gone.
 func (r *run) exitCode(killed bool) int {
 	if killed && r.code <= 0 {
@@ -371,15 +376,6 @@ func (r *run) release(mode Mode) {
 			u.stop(ErrShutdown)
 		}
 	}
-}
-
-// hurry returns the mode after another request to stop: the second one that
-// somebody asked for kills.
-func hurry(q, again request) Mode {
-	if q.asked {
-		return Now
-	}
-	return max(q.mode, again.mode)
 }
 
 // exitCode returns the exit code that an error stands for: 0 for nil, what the
