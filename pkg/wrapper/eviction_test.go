@@ -200,3 +200,15 @@ func TestWhatEnvoySaysIsLoggedForWhoMustAct(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestASwitchThatIsNotUnderstoodIsNamed(t *testing.T) {
+	for value, want := range map[string][2]bool{ // on, unclear
+		"": {}, "0": {}, "false": {}, "False": {}, "disabled": {}, "off": {},
+		"1": {true, false}, "true": {true, false}, "enabled": {true, false},
+		"yes": {false, true}, "TRUE": {false, true}, "on": {false, true},
+	} {
+		if got := [2]bool{enabled(value), unclear(value)}; got != want {
+			t.Errorf("%q: %v", value, got)
+		}
+	}
+}

@@ -17,6 +17,7 @@ import (
 	"github.com/process-wrapper/process-wrapper/pkg/cli"
 	"github.com/process-wrapper/process-wrapper/pkg/command"
 	"github.com/process-wrapper/process-wrapper/pkg/output"
+	kube "github.com/process-wrapper/process-wrapper/pkg/pod"
 	"github.com/process-wrapper/process-wrapper/pkg/preempt"
 	"github.com/process-wrapper/process-wrapper/pkg/prommerge"
 	"github.com/process-wrapper/process-wrapper/pkg/spec"
@@ -63,6 +64,7 @@ type pod struct {
 
 	eviction *eviction
 	watcher  *preempt.Watcher // nil: preemption is not watched for
+	kube     *kube.Config     // nil: the pod's status is not watched
 }
 
 // usage is what the API shows of what a process consumes.
@@ -193,7 +195,7 @@ func newPod(call *cli.Call, f *flags, env *environment) (*pod, error) {
 	if p.profile, err = newProfiler(f.PyroscopeURL, env.podName, p.log); err != nil {
 		return nil, err
 	}
-	if err := p.evictable(f, env); err != nil {
+	if err := errors.Join(p.evictable(f, env), p.terminable(f, env)); err != nil {
 		return nil, err
 	}
 	return p, reg.Register(p.evictionMetrics())
@@ -313,6 +315,9 @@ func (p *pod) serve(ctx context.Context, signals *signals, units []supervisor.Un
 	if p.watcher != nil {
 		wg.Go(func() { p.watcher.Run(helpers) })
 	}
+	if p.kube != nil {
+		wg.Go(func() { p.watchPod(helpers) })
+	}
 
 	code := p.units.Run(ctx, supervisor.Config{
 		Units:      units,
@@ -343,7 +348,8 @@ func (p *pod) pump(ctx context.Context, pump *output.Pump, name string) {
 func (p *pod) drain(reason string, within time.Duration) {
 	p.ready.Remove()
 	p.board.UpdatePod(func(pod *status.Pod) {
-		pod.Draining, pod.Reason = true, reasonOf(reason, *pod)
+		reason = reasonOf(reason, *pod)
+		pod.Draining, pod.Reason = true, reason
 		pod.Deadline = time.Now().Add(within).Round(time.Millisecond)
 	})
 	p.log.Info("leaving service", "reason", reason, "deadline", within.Round(time.Millisecond))

@@ -26,6 +26,7 @@ type flags struct {
 	DrainDelay               time.Duration `help:"pause between leaving service and the first SIGTERM" default:"0s"`
 	EnvoyDrain               bool          `help:"drain Envoy's listeners on preemption"`
 	PreemptionProvider       string        `help:"whose metadata server is asked: auto, gce, aws or azure" enum:"auto,gce,aws,azure" default:"auto"`
+	MainContainers           string        `help:"containers whose end ends the pod, with HANDLE_TERMINATION: all others by default" placeholder:"NAMES"`
 	PreemptionAction         string        `help:"what a notice does: drain (leave service), terminate (and end) or none (events only)" enum:"drain,terminate,none" default:"drain"`
 
 	Wait         bool          `help:"wait until the readiness file of another process-wrapper exists"`
@@ -83,7 +84,7 @@ func (e *environment) list() []cli.EnvVar {
 		{Name: "METADATA_URL", Help: "the key preempted of GCE's metadata server, instead of finding the cloud out", Value: &e.metadataURL},
 		{Name: "GCE_METADATA_HOST", Help: "host:port of GCE's metadata server", Value: &e.metadataHost},
 		{Name: "ENVOY_DRAIN_URL", Default: "http://localhost:15000/drain_listeners", Help: "what -envoy-drain posts to, used as it is", Value: &e.envoyDrainURL},
-		{Name: "HANDLE_TERMINATION", Help: "end with the pod's main containers: 1, true or enabled", Value: &e.handleTermination},
+		{Name: "HANDLE_TERMINATION", Help: "end with the pod's main containers, leave service when Kubernetes evicts it: 1, true or enabled", Value: &e.handleTermination},
 		{Name: envMySQL, Help: "database of sql checks and hooks, user:password@tcp(host:port)/database"},
 		{Name: envPostgres, Help: "database of sql checks and hooks, postgres://user:password@host:port/database"},
 		{Name: envAMQP, Default: defaultAMQP, Help: "broker of amqp checks; the first %v is the user, the second the password"},
@@ -152,7 +153,6 @@ func refuse(call *cli.Call, f *flags, env *environment) error {
 		"-shared-lock":                       f.SharedLock,
 		"-shared-lock-etcd-tls":              f.SharedLockEtcdTLS,
 		"-shared-lock-url":                   call.Given("shared-lock-url"),
-		"environment HANDLE_TERMINATION":     enabled(env.handleTermination),
 		"environment METRICS_SERVER_ADDRESS": env.metricsServer != "",
 	}
 	for _, name := range sortedKeys(used) {

@@ -48,7 +48,8 @@ func TestWhatHasNoRuntimeYetIsRefused(t *testing.T) {
 		{args: []string{"-shared-lock"}, want: "-shared-lock is not supported yet"},
 		{args: []string{"-shared-lock-etcd-tls"}, want: "-shared-lock-etcd-tls is not supported yet"},
 		{args: []string{"-shared-lock-url", "http://x"}, want: "-shared-lock-url is not supported yet"},
-		{env: map[string]string{"HANDLE_TERMINATION": "enabled"}, want: "environment HANDLE_TERMINATION is not supported yet"},
+		{env: map[string]string{"HANDLE_TERMINATION": "enabled", "KUBERNETES_SERVICE_HOST": ""}, want: "HANDLE_TERMINATION: watch pod: KUBERNETES_SERVICE_HOST or KUBERNETES_SERVICE_PORT is not set"},
+		{env: map[string]string{"HANDLE_TERMINATION": "1", "KUBERNETES_SERVICE_HOST": "::1", "KUBERNETES_SERVICE_PORT": "443", "POD_NAME": "p"}, want: "HANDLE_TERMINATION: watch pod: the namespace"},
 		{env: map[string]string{"METRICS_SERVER_ADDRESS": "localhost:9999"}, want: "environment METRICS_SERVER_ADDRESS is not supported yet"},
 		{args: []string{"-preemption-action", "panic"}, want: `-preemption-action must be one of drain, terminate, none, is "panic"`},
 		{args: []string{"-preemption-provider", "alibaba"}, want: `-preemption-provider must be one of auto, gce, aws, azure, is "alibaba"`},
@@ -420,17 +421,5 @@ func TestStartsAreCountedAsFarAsAnybodyAsks(t *testing.T) {
 	}
 	if n := s.since(began.Add(8 * time.Second)); n != 1 {
 		t.Errorf("%d after the ninth, want 1", n)
-	}
-}
-
-func TestASwitchThatIsNotUnderstoodIsNamed(t *testing.T) {
-	for value, want := range map[string][2]bool{ // on, unclear
-		"": {}, "0": {}, "false": {}, "False": {}, "disabled": {}, "off": {},
-		"1": {true, false}, "true": {true, false}, "enabled": {true, false},
-		"yes": {false, true}, "TRUE": {false, true}, "on": {false, true},
-	} {
-		if got := [2]bool{enabled(value), unclear(value)}; got != want {
-			t.Errorf("%q: %v", value, got)
-		}
 	}
 }

@@ -30,6 +30,7 @@ type options struct {
 	nofile    int      // how many descriptors it may have, 0: as the test
 	chdir     string   // its directory, else that of the test
 	stdout    *os.File // given to it as it is, instead of the transcript
+	account   string   // directory of its service account of Kubernetes, mounted where one is
 }
 
 // wrapper is a running process-wrapper.
@@ -69,6 +70,12 @@ func start(t *testing.T, o options) *wrapper {
 	argv = append(argv, o.args...)
 	if o.nofile > 0 {
 		argv = append([]string{"/bin/sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$@"`, o.nofile), "sh"}, argv...)
+	}
+	if o.account != "" {
+		needs(t, "unshare")
+		needsRoot(t)
+		mount := `mount -t tmpfs none /run && mkdir -p /run/secrets/kubernetes.io && ln -s "$0" /run/secrets/kubernetes.io/serviceaccount && exec "$@"`
+		argv = append([]string{"unshare", "--mount", "/bin/sh", "-c", mount, o.account}, argv...)
 	}
 	if o.namespace {
 		needs(t, "unshare")
