@@ -306,16 +306,9 @@ func suffer(t *testing.T, fault string, d time.Duration) suffered {
 	<-time.After(d)
 	got := suffered{c.count() - began, strings.Count(w.stderr.String(), "\n") - lines, cpuUsed(t, w.pid) - before}
 	if fault == "refused" {
-		for _, m := range regexp.MustCompile(`preemption_requests_total\{code="refused"\} (\d+)`).FindAllStringSubmatch(body(w, "/metrics"), -1) {
-			got.requests, _ = strconv.Atoi(m[1])
-		}
+		got.requests = int(w.metric(`process_wrapper_preemption_requests_total{code="refused"}`))
 	}
 	return got
-}
-
-func body(w *wrapper, path string) string {
-	_, text := w.get(path)
-	return text
 }
 
 // cpuUsed returns what a process has used.
@@ -341,6 +334,39 @@ func TestABrokenMetadataServerIsNotHammered(t *testing.T) {
 			got := suffer(t, fault, seconds*time.Second)
 			if most := 3 + seconds + 2*(2+1); got.requests > most || got.requests < 1 || got.lines > 10 || got.cpu > time.Second {
 				t.Errorf("in %d s: %+v", seconds, got)
+			}
+		})
+	}
+}
+
+// The metadata servers of metadata-mock were made from other sources than those above.
+func TestTheMockPreemptsAPodOnEachCloud(t *testing.T) {
+	t.Parallel()
+	for provider, path := range map[string]string{"gce": preempted, "aws": "", "azure": ""} {
+		t.Run(provider, func(t *testing.T) {
+			t.Parallel()
+			m := startMock(t, "-personality", provider)
+			w := start(t, options{
+				env:  []string{"HANDLE_PREEMPTION=enabled", "METADATA_URL=http://" + m.addr + path},
+				args: []string{"-preemption-provider", provider},
+			})
+			eventually(t, "the source is up", func() error {
+				if w.metric("process_wrapper_preemption_source_up") != 1 {
+					return fmt.Errorf("%s", w.stderr)
+				}
+				return nil
+			})
+			if status, text := w.get("/readiness"); status != 200 {
+				t.Errorf("%d %s", status, text)
+			}
+			m.ctl(t, "preempt")
+			w.stderr.waitFor(t, takenAway)
+			status, text := w.get("/readiness")
+			if status != 503 || (provider != "gce") != strings.Contains(text, "gone by ") {
+				t.Errorf("%d %s", status, text)
+			}
+			if strings.Contains(w.stderr.String(), "cannot ask") {
+				t.Errorf("%s", w.stderr)
 			}
 		})
 	}
