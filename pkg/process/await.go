@@ -127,8 +127,8 @@ func (p *Process) preempted() bool {
 // had to wait.
 func (p *Process) held(ctx context.Context) (waited bool, err error) {
 	for {
-		snap, changed := p.board.Load()
-		if !snap.Pod().Preempted {
+		pod, changed := p.board.WatchPod()
+		if !pod.Preempted {
 			return waited, nil
 		}
 		waited = true
@@ -163,8 +163,8 @@ func (p *Process) acquire(ctx context.Context) error {
 // untilPreempted cancels when the pod is preempted.
 func (p *Process) untilPreempted(ctx context.Context, cancel context.CancelCauseFunc) {
 	for {
-		snap, changed := p.board.Load()
-		if snap.Pod().Preempted {
+		pod, changed := p.board.WatchPod()
+		if pod.Preempted {
 			cancel(errPreempted)
 			return
 		}

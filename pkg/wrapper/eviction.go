@@ -250,6 +250,14 @@ func (p *pod) evictable(f *flags, env *environment) error {
 	return nil
 }
 
+// startable says why nothing is started now.
+func (p *pod) startable() error {
+	if snap, _ := p.board.Load(); snap.Pod().Preempted {
+		return errors.New("the pod is preempted, and starts nothing: try again when the notice is withdrawn")
+	}
+	return nil
+}
+
 func (p *pod) evictionMetrics() evictionCollector {
 	c := evictionCollector{state: p.eviction.state}
 	if p.watcher != nil {

@@ -94,10 +94,10 @@ func (p *pod) reload(ctx context.Context) (reloaded, error) {
 
 // reloadable says why there is nothing to be read again.
 func (p *pod) reloadable() error {
-	snap, _ := p.board.Load()
+	if err := p.startable(); err != nil {
+		return err
+	}
 	switch {
-	case snap.Pod().Preempted:
-		return errors.New("the pod is preempted, and starts nothing: try again when the notice is withdrawn")
 	case p.flags.Run.config != nil:
 		return errors.New("it came from the command line, which cannot change: give -config a file")
 	case p.flags.Config == "-":

@@ -129,6 +129,8 @@ func TestAPreemptedPodStartsNothing(t *testing.T) {
 	case <-time.After(patience):
 		t.Error("who waits is left alone")
 	}
+	w.refuses("the pod is preempted", "restart", "runs")
+	w.refuses("the pod is preempted", "reload")
 	if err := os.WriteFile(hooked, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
