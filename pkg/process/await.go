@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/process-wrapper/process-wrapper/pkg/status"
 )
@@ -132,6 +133,7 @@ func (p *Process) held(ctx context.Context) (waited bool, err error) {
 			return waited, nil
 		}
 		waited = true
+		p.state.UnreadySince = time.Time{} // no reason to call the pod dead: that would end the others
 		p.to(status.Waiting, "not started: the pod is preempted")
 		select {
 		case <-changed:

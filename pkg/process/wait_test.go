@@ -138,13 +138,14 @@ func (s *stage) preempt(is bool) {
 func TestNothingIsStartedWhileThePodIsPreempted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &stage{}
-		got, _ := s.run(t, defaults(), func() {
+		got, _ := s.run(t, with(func(c *Config) { c.StartupDeadline = 20 * time.Second }), func() {
 			s.at(5 * time.Second)
 			s.preempt(true)
 			s.at(6 * time.Second)
 			(<-s.children).end(1, 0) // what runs may go on, and end
 			s.at(time.Hour)
-			if st := state(s); st.Detail != "not started: the pod is preempted" || st.Restarts != 0 {
+			st := state(s)
+			if st.Detail != "not started: the pod is preempted" || st.Restarts != 0 || st.Dead(time.Now()) {
 				t.Errorf("%+v", st)
 			}
 			s.preempt(false)
