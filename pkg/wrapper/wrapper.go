@@ -26,8 +26,8 @@ type flags struct {
 	DrainDelay               time.Duration `help:"pause between leaving service and the first SIGTERM" default:"0s"`
 	EnvoyDrain               bool          `help:"drain Envoy's listeners on preemption"`
 	PreemptionProvider       string        `help:"whose metadata server is asked: auto, gce, aws or azure" enum:"auto,gce,aws,azure" default:"auto"`
-	MainContainers           string        `help:"containers whose end ends the pod, with HANDLE_TERMINATION: all others by default" placeholder:"NAMES"`
 	PreemptionAction         string        `help:"what a notice does: drain (leave service), terminate (and end) or none (events only)" enum:"drain,terminate,none" default:"drain"`
+	MainContainers           string        `help:"containers whose end ends the pod, with HANDLE_TERMINATION: all others by default" placeholder:"NAMES"`
 
 	Wait         bool          `help:"wait until the readiness file of another process-wrapper exists"`
 	WaitDeadline time.Duration `help:"how long -wait waits" default:"2m0s"`
@@ -81,7 +81,7 @@ func (e *environment) list() []cli.EnvVar {
 		{Name: "NODE_NAME", Help: "spec.nodeName in valueFrom.fieldRef"},
 		{Name: "HOSTNAME", Help: "name of the pod where POD_NAME is not set"},
 		{Name: "HANDLE_PREEMPTION", Help: "leave service when the node is preempted: 1, true or enabled", Value: &e.handlePreemption},
-		{Name: "METADATA_URL", Help: "the key preempted of GCE's metadata server, instead of finding the cloud out", Value: &e.metadataURL},
+		{Name: "METADATA_URL", Help: "URL of the key preempted of GCE's metadata server; without it, the cloud is found out", Value: &e.metadataURL},
 		{Name: "GCE_METADATA_HOST", Help: "host:port of GCE's metadata server", Value: &e.metadataHost},
 		{Name: "ENVOY_DRAIN_URL", Default: "http://localhost:15000/drain_listeners", Help: "what -envoy-drain posts to, used as it is", Value: &e.envoyDrainURL},
 		{Name: "HANDLE_TERMINATION", Help: "end with the pod's main containers, leave service when Kubernetes evicts it: 1, true or enabled", Value: &e.handleTermination},
