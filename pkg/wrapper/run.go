@@ -347,12 +347,13 @@ func (p *pod) pump(ctx context.Context, pump *output.Pump, name string) {
 // drain takes the pod out of service, before any process is told to stop.
 func (p *pod) drain(reason string, within time.Duration) {
 	p.ready.Remove()
+	why := reason
 	p.board.UpdatePod(func(pod *status.Pod) {
-		reason = reasonOf(reason, *pod)
-		pod.Draining, pod.Reason = true, reason
+		why = reasonOf(reason, *pod)
+		pod.Draining, pod.Reason = true, why
 		pod.Deadline = time.Now().Add(within).Round(time.Millisecond)
 	})
-	p.log.Info("leaving service", "reason", reason, "deadline", within.Round(time.Millisecond))
+	p.log.Info("leaving service", "reason", why, "deadline", within.Round(time.Millisecond))
 }
 
 // rest ends what no process could be found to have left behind.
