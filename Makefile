@@ -18,7 +18,7 @@ LDFLAGS := -s -w -X $(STAMP).version=$(VERSION) -X $(STAMP).commit=$(COMMIT)
 # Debian packages: gcc for the race detector, the rest for tests that drive the binaries.
 LINT_PACKAGES  := shellcheck
 TEST_PACKAGES  := gcc libc6-dev util-linux busybox-static docker.io prometheus prometheus-node-exporter etcd-server \
-                  mariadb-server postgresql rabbitmq-server
+                  mariadb-server postgresql rabbitmq-server chromium fonts-dejavu-core
 BENCH_PACKAGES := supervisor s6 runit tini
 
 # Without tools/e2e/textparse: to tidy it means to download 800 MB of what Prometheus' own tests need.
@@ -40,7 +40,7 @@ run: build ## run examples/demo.yaml under process-wrapper
 	@mkdir -p tmp
 	@echo 'Starting examples/demo.yaml. When the log says that all is ready, open:'
 	@echo '  http://localhost:8080/              the demo server; /slow takes 5 s, also when you stop it meanwhile with kill -TERM'
-	@echo '  http://localhost:8111/status        which process is ready'
+	@echo '  http://localhost:8111/              the status page; bin/process-wrapper ctl top shows the same here'
 	@echo '  http://localhost:8111/v1/processes  phases, restarts, probes'
 	@echo '  http://localhost:8111/readiness     what the kubelet asks (also /liveness)'
 	@echo '  http://localhost:8111/metrics       for Prometheus'

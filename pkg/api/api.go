@@ -13,7 +13,8 @@
 //	GET   /prommerge               the same: the merged metrics of the processes
 //	GET   /v1/processes            everything, as JSON
 //	GET   /v1/processes/N          one element of its processes
-//	GET   /                        this list
+//	GET   /                        a page for people; this list for programs
+//	GET   /stream                  its middle, by server-sent events
 //
 // HEAD works where GET does. ?wait holds the answer back until it is 200, at
 // most for the given time; while the pod is leaving service it is 503 at once,
@@ -76,12 +77,22 @@ type Config struct {
 	Prommerge  http.Handler                    // nil: /prommerge is 404
 	Heartbeats *Heartbeats                     // nil: /heartbeat is 404
 	Usage      func(name string) (Usage, bool) // false while not known
+	History    func(name string) []Point       // of the last ten minutes, oldest first; nil: not known
+	Events     *Events                         // nil: not shown
+}
+
+// Point is what a process tree used at a time.
+type Point struct {
+	Time       time.Time
+	CPUPercent float64 // 100 is one core
+	Memory     int64   // resident bytes
 }
 
 type handler struct {
 	Config
 	board   *status.Board
 	waiters chan struct{} // a token for each ?wait that is held
+	viewers chan struct{} // the same for pages that are open
 }
 
 // Handler returns the handler of all endpoints.
@@ -90,12 +101,13 @@ func Handler(board *status.Board, cfg Config) http.Handler {
 }
 
 func newHandler(board *status.Board, cfg Config) *handler {
-	return &handler{Config: cfg, board: board, waiters: make(chan struct{}, maxWaiters)}
+	return &handler{Config: cfg, board: board, waiters: make(chan struct{}, maxWaiters), viewers: make(chan struct{}, maxViewers)}
 }
 
 func (h *handler) mux() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", h.index)
+	mux.HandleFunc("GET /{$}", h.root)
+	mux.HandleFunc("GET /stream", h.stream)
 	mux.HandleFunc("GET /readiness", h.readiness)
 	mux.HandleFunc("GET /liveness", h.liveness)
 	mux.HandleFunc("GET /status", h.status)
@@ -141,6 +153,7 @@ func bounded(next http.Handler) http.Handler {
 func (h *handler) index(w http.ResponseWriter, _ *http.Request) {
 	text(w, http.StatusOK, `process-wrapper
 
+GET   /                    this list; in a browser the status page
 GET   /readiness           200, or 503 and what is not ready; ?wait or ?wait=30s: hold until 200
 GET   /liveness            200, or 503 and what is dead
 GET   /status              {name: ready}

@@ -17,7 +17,7 @@ func (c *Cause) Reason() string { return c.reason }
 
 // Why units are stopped while the pod runs.
 var (
-	ErrOperator error = &Cause{"an operator said so", "operator"}
+	ErrOperator error = &Cause{"stopped by an operator", "operator"}
 	ErrReload   error = &Cause{"the config has changed", "reload"}
 )
 

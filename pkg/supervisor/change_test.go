@@ -35,13 +35,13 @@ func TestChangesWhileThePodRuns(t *testing.T) {
 				time.Sleep(time.Hour)
 				s.check(do(Change{Start: []string{"a"}}))
 			},
-			want: "0s a runs|1s a told: an operator said so|1h0m1s a runs|1h0m2s drain|1h0m2s a told: the pod is shutting down",
+			want: "0s a runs|1s a told: stopped by an operator|1h0m1s a runs|1h0m2s drain|1h0m2s a told: the pod is shutting down",
 		},
 		{
 			name:  "an essential unit that is stopped by an operator does not end the pod",
 			units: func(s *stage) []Unit { return []Unit{essential(s.living("a")), s.living("b")} },
 			do:    func(s *stage, do func(Change) error) { s.check(do(Change{Restart: []string{"a"}})) },
-			want:  "0s a runs|0s b runs|1s a told: an operator said so|1s a runs|2s drain|2s a told: the pod is shutting down|2s b told: the pod is shutting down",
+			want:  "0s a runs|0s b runs|1s a told: stopped by an operator|1s a runs|2s drain|2s a told: the pod is shutting down|2s b told: the pod is shutting down",
 		},
 		{
 			name: "what has ended can be started again",
@@ -116,7 +116,7 @@ func TestChangesWhileThePodRuns(t *testing.T) {
 				time.Sleep(time.Second)
 				s.check(do(Change{Start: []string{"a"}}))
 			},
-			want: "0s a runs|0s b runs|1s a told: an operator said so|3s a runs|4s drain|4s a told: the pod is shutting down|4s b told: the pod is shutting down",
+			want: "0s a runs|0s b runs|1s a told: stopped by an operator|3s a runs|4s drain|4s a told: the pod is shutting down|4s b told: the pod is shutting down",
 		},
 		{
 			name:  "a pod whose last process was removed lingers",

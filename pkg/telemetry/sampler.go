@@ -98,6 +98,18 @@ func (s *Sampler) Usage(name string) (Usage, bool) {
 	return t.usage, !t.usage.Time.IsZero()
 }
 
+// History returns what a process tree used in the last ten minutes, oldest first,
+// every ten seconds while it ran.
+func (s *Sampler) History(name string) []Point {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.trees[name]
+	if t == nil {
+		return nil
+	}
+	return t.history.points(time.Now())
+}
+
 // Ended adds the CPU time that the exit status of a main process tells, its own
 // and that of all it waited for: what it used after the last look at it, or all
 // when there was none. It is called once for each exit.
@@ -279,6 +291,9 @@ func (s *Sampler) publish(now time.Time, fds bool) {
 			u.FDs, u.MaxFDs = old.FDs, old.MaxFDs
 		}
 		t.usage = u
+		if !old.Time.IsZero() { // else there is no CPUPercent
+			t.history.add(u)
+		}
 	}
 	for _, t := range s.trees {
 		t.counted = t.cpu // also of one whose main process is gone

@@ -48,6 +48,7 @@ type tree struct {
 	counted time.Duration // cpu
 	final   final
 	usage   Usage
+	history history
 }
 
 // final is what the exit status of a main process adds to what was sampled. The

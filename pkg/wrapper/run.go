@@ -76,6 +76,16 @@ func (p *pod) usage(name string) (api.Usage, bool) {
 	}, ok
 }
 
+// history is what the page draws of it.
+func (p *pod) history(name string) []api.Point {
+	points := p.sampler.History(name)
+	all := make([]api.Point, len(points))
+	for i, u := range points {
+		all[i] = api.Point(u)
+	}
+	return all
+}
+
 // streams yields what was counted of all output: of the processes, and of what
 // the pumps themselves had to drop.
 func (p *pod) streams(yield func(telemetry.LogCount) bool) {
@@ -184,6 +194,8 @@ func newPod(call *cli.Call, f *flags, env *environment) (*pod, error) {
 		Prommerge:  p.merger.Handler(p.targets),
 		Heartbeats: p.beats,
 		Usage:      p.usage,
+		History:    p.history,
+		Events:     p.events,
 	}), p.log)
 	build := cli.ReadBuild()
 	err = p.metrics.Register(reg, telemetry.Sources{
