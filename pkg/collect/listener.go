@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,8 +15,12 @@ import (
 	"github.com/process-wrapper/process-wrapper/pkg/datagram"
 )
 
-// maxDatagram is more than any datagram over UDP can have.
-const maxDatagram = 1 << 16
+const (
+	maxDatagram = 1 << 16     // more than any datagram over UDP can have
+	atOnce      = 32          // datagrams received in one go
+	holdBytes   = 1 << 16     // read before others get the registry
+	drainTime   = time.Second // bounds how long what a socket holds is read at the end
+)
 
 // Socket says where to listen.
 type Socket struct {
@@ -231,9 +234,12 @@ func (l *listener) serve(ctx context.Context, s *Server) error {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = l.conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	err := l.readAll(ctx, s)
+	in, err := newInbox(l.conn)
 	if err == nil {
-		l.drain(s)
+		err = l.readAll(ctx, s, in)
+	}
+	if err == nil {
+		l.drain(s, in)
 	}
 	l.kernel() // for the last time
 	if cerr := l.conn.Close(); err == nil && cerr != nil {
@@ -242,49 +248,33 @@ func (l *listener) serve(ctx context.Context, s *Server) error {
 	return err
 }
 
-// reader is what a datagram socket of either network can do.
-type reader interface {
-	read(b []byte) (n, flags int, from netip.AddrPort, err error)
-}
-
-type udpReader struct{ *net.UDPConn }
-
-func (u udpReader) read(b []byte) (int, int, netip.AddrPort, error) {
-	n, _, flags, from, err := u.ReadMsgUDPAddrPort(b, nil)
-	return n, flags, from, err
-}
-
-type gramReader struct{ *net.UnixConn }
-
-func (u gramReader) read(b []byte) (int, int, netip.AddrPort, error) {
-	n, _, flags, _, err := u.ReadMsgUnix(b, nil)
-	return n, flags, netip.AddrPort{}, err
-}
-
-func (l *listener) readAll(ctx context.Context, s *Server) error {
-	var r reader
-	switch c := l.conn.(type) {
-	case *net.UDPConn:
-		r = udpReader{c}
-	case *gramFile:
-		r = gramReader{c.UnixConn}
-	}
-	buf := make([]byte, maxDatagram)
+// readAll receives until ctx ends.
+func (l *listener) readAll(ctx context.Context, s *Server, in *inbox) error {
 	var p processor
 	for {
-		n, flags, from, err := r.read(buf)
+		n, err := in.receive(true)
 		switch {
-		case err == nil && flags&msgTrunc != 0:
-			l.received.Add(1)
-			s.stats.refuse(cutOff, 1)
 		case err == nil:
-			s.receive(&p, l, from, buf[:n])
+			s.receive(&p, l, in, n)
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("receive on %s: %w", l.name, err)
-		default: // of one datagram, as an ICMP message that came back
+		default:
 			s.cfg.Log.Debug("receive", "listener", l.name, "err", err)
+			pause(ctx, time.Millisecond)
 		}
+	}
+}
+
+// drain reads what the socket holds, without waiting for more.
+func (l *listener) drain(s *Server, in *inbox) {
+	var p processor
+	for end := time.Now().Add(drainTime); time.Now().Before(end); {
+		n, err := in.receive(false)
+		if err != nil || n == 0 {
+			return
+		}
+		s.receive(&p, l, in, n)
 	}
 }

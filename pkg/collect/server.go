@@ -115,25 +115,41 @@ func (s *Server) work(ctx context.Context) {
 	}
 }
 
-// receive handles a datagram, at once where that is possible.
-func (s *Server) receive(p *processor, in *listener, from netip.AddrPort, data []byte) {
-	in.received.Add(1)
-	in.bytes.Add(uint64(len(data)))
+// receive handles n datagrams, at once where that is possible.
+func (s *Server) receive(p *processor, l *listener, in *inbox, n int) {
+	l.received.Add(uint64(n))
 	now := time.Now()
-	src, ok := s.admit(from.Addr(), now)
-	if !ok {
-		return
+	held, size := false, 0
+	for i := range n {
+		data, from, cut := in.at(i)
+		l.bytes.Add(uint64(len(data)))
+		if cut {
+			s.stats.refuse(cutOff, 1)
+			continue
+		}
+		src, ok := s.admit(from, now)
+		if !ok {
+			continue
+		}
+		if !held {
+			held, size = s.queue.busy.Load() == 0 && s.cfg.Registry.mu.TryLock(), 0
+		}
+		if !held {
+			if !s.queue.put(l, src, data) {
+				s.stats.refuse(queueFull, 1)
+			}
+			continue
+		}
+		s.datagram(p, l, src, data, now)
+		if size += len(data); size > holdBytes {
+			s.cfg.Registry.mu.Unlock()
+			held = false
+		}
 	}
-	r := s.cfg.Registry
-	if s.queue.busy.Load() == 0 && r.mu.TryLock() {
-		s.datagram(p, in, src, data, now)
-		r.mu.Unlock()
-		s.deliver(p)
-		return
+	if held {
+		s.cfg.Registry.mu.Unlock()
 	}
-	if !s.queue.put(in, src, data) {
-		s.stats.refuse(queueFull, 1)
-	}
+	s.deliver(p)
 }
 
 // admit reports whether a source may send now.

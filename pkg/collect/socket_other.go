@@ -4,10 +4,9 @@ package collect
 
 import (
 	"net"
+	"net/netip"
 	"syscall"
 )
-
-const msgTrunc = syscall.MSG_TRUNC
 
 type socketStats struct{}
 
@@ -22,4 +21,31 @@ func setBuffer(conn net.PacketConn, size int) error {
 
 func sharePort(_, _ string, _ syscall.RawConn) error { return syscall.ENOTSUP }
 
-func (*listener) drain(*Server) {}
+// inbox receives one datagram at a time.
+type inbox struct {
+	conn net.PacketConn
+	data []byte
+	n    int
+	from netip.Addr
+}
+
+func newInbox(conn net.PacketConn) (*inbox, error) {
+	return &inbox{conn: conn, data: make([]byte, maxDatagram)}, nil
+}
+
+func (b *inbox) receive(wait bool) (int, error) {
+	if !wait {
+		return 0, nil
+	}
+	n, from, err := b.conn.ReadFrom(b.data)
+	if err != nil {
+		return 0, err
+	}
+	b.n, b.from = n, netip.Addr{}
+	if u, ok := from.(*net.UDPAddr); ok {
+		b.from = u.AddrPort().Addr()
+	}
+	return 1, nil
+}
+
+func (b *inbox) at(int) (data []byte, from netip.Addr, cut bool) { return b.data[:b.n], b.from, false }
