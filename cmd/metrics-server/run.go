@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/process-wrapper/process-wrapper/pkg/cli"
@@ -63,7 +62,10 @@ func newServer(f *flags, env *environment, log *slog.Logger, shutdown func()) (*
 	}
 	s := &server{flags: f, log: log}
 	own := prometheus.NewRegistry()
-	own.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
+	own.MustRegister(
+		prometheus.NewGoCollector(),                                       //nolint:staticcheck // the package collectors links database/sql
+		prometheus.NewProcessCollector(prometheus.ProcessCollectorOpts{}), //nolint:staticcheck // as above
+		buildInfo())
 	cfg := collect.Config{
 		Labels: labels, Allow: networks, Rate: f.RateLimit, QueueBytes: f.QueueBytes, MessageBytes: f.MaxMessage,
 		Idle: f.IdleTimeout, Connections: f.MaxConnections, AllowShutdown: f.AllowShutdown, Shutdown: shutdown, Log: log,

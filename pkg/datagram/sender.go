@@ -45,8 +45,8 @@ type Sender struct {
 // NewSender returns a sender to a UDP address, host:port. The name of the host is
 // looked up by Run, and again every 30 s.
 func NewSender(address string, cfg SenderConfig) (*Sender, error) {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil || host == "" && port == "" {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil || port == "" {
 		return nil, fmt.Errorf("address %q is none: write host:port", address)
 	}
 	if _, err := net.LookupPort("udp", port); err != nil || port == "0" {
