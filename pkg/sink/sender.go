@@ -181,7 +181,6 @@ func (w *sender) commit(records int) {
 	if err := w.spool.commit(w.batch.end, records); err != nil {
 		w.config.Log.Warn("cannot note in the spool what is sent; a restart will send it again", "error", err)
 	}
-	w.spoolBytes.Store(w.spool.pending())
 	wake(w.room)
 }
 

@@ -56,8 +56,8 @@ type Sink struct {
 	queue   *queue
 	scratch sync.Pool
 	counters
-	lost       atomic.Int64 // accepted and gone
-	spoolBytes atomic.Int64
+	lost   atomic.Int64 // accepted and gone
+	opened atomic.Pointer[spool]
 
 	// Of Run.
 	spool   *spool // nil: memory only
@@ -134,7 +134,9 @@ func (s *Sink) put(m *datagram.Message) error {
 func (s *Sink) Stats() Stats {
 	st := s.snapshot()
 	st.QueueLen, st.QueueBytes = s.queue.size()
-	st.SpoolBytes = s.spoolBytes.Load()
+	if spool := s.opened.Load(); spool != nil {
+		st.SpoolBytes = spool.pending()
+	}
 	return st
 }
 
@@ -150,7 +152,6 @@ func (s *Sink) Run(ctx context.Context) error {
 	defer stop()
 	var wg sync.WaitGroup
 	if s.spool != nil {
-		s.spoolBytes.Store(s.spool.pending())
 		wg.Go(func() { s.write(soft) })
 	}
 	wg.Go(func() { s.send(soft, hard) })
@@ -181,6 +182,7 @@ func (s *Sink) open() error {
 		if s.dead, err = openDeadLetter(dir, s.config.Name, s.config.DeadLetterBytes, always); err != nil {
 			return errors.Join(err, s.spool.close())
 		}
+		s.opened.Store(s.spool)
 	}
 	if err := s.backend.Open(); err != nil {
 		return errors.Join(err, s.closeFiles())

@@ -55,8 +55,8 @@ func TestSpoolIsReplayedInOrderAcrossRuns(t *testing.T) {
 	for run := range 5 {
 		runDown(t, c, run*300, 300)
 	}
-	if n := len(segments(t, c.SpoolDir)); n < 10 {
-		t.Errorf("%d segments, want many", n)
+	if n := len(segments(t, c.SpoolDir)); n < 5 {
+		t.Errorf("%d segments, want at least one of each run", n)
 	}
 	got, _, err := replay(t, c)
 	if err != nil {
@@ -241,7 +241,10 @@ func TestDiskThatFailsLeavesEventsInMemoryAndSendsThem(t *testing.T) {
 	b := &store{}
 	s := newSink(t, b, c)
 	stop := start(t, s)
-	eventually(t, "it runs", func() bool { _, err := os.Stat(filepath.Join(c.SpoolDir, "test", "dead-letter.ndjson")); return err == nil })
+	eventually(t, "it runs", func() bool {
+		_, err := os.Stat(filepath.Join(c.SpoolDir, "test", "dead-letter.ndjson"))
+		return err == nil
+	})
 	// The directory goes away: no segment can be made.
 	if err := os.RemoveAll(filepath.Join(c.SpoolDir, "test")); err != nil {
 		t.Fatal(err)
@@ -270,7 +273,10 @@ func TestFailingDiskAndStoreAtTheEndAreALossThatIsCounted(t *testing.T) {
 	c := Config{SpoolDir: t.TempDir(), Period: time.Millisecond, Deadline: 100 * time.Millisecond}
 	s := newSink(t, &store{answer: down}, c)
 	stop := start(t, s)
-	eventually(t, "it runs", func() bool { _, err := os.Stat(filepath.Join(c.SpoolDir, "test", "dead-letter.ndjson")); return err == nil })
+	eventually(t, "it runs", func() bool {
+		_, err := os.Stat(filepath.Join(c.SpoolDir, "test", "dead-letter.ndjson"))
+		return err == nil
+	})
 	if err := os.RemoveAll(filepath.Join(c.SpoolDir, "test")); err != nil {
 		t.Fatal(err)
 	}

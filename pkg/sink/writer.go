@@ -44,7 +44,6 @@ func (s *Sink) writeAll(ctx context.Context) bool {
 		if err == nil {
 			s.direct.Store(false)
 			s.add(func(st *Stats) { st.Spooled += uint64(c.records) })
-			s.spoolBytes.Store(s.spool.pending())
 			s.queue.free(c)
 			if s.config.Fsync == FsyncAlways {
 				s.sync()
