@@ -44,8 +44,10 @@ run: build ## run examples/demo.yaml under process-wrapper
 	@echo '  http://localhost:8111/v1/processes  phases, restarts, probes'
 	@echo '  http://localhost:8111/readiness     what the kubelet asks (also /liveness)'
 	@echo '  http://localhost:8111/metrics       for Prometheus'
+	@echo '  http://localhost:9099/metrics       of the metrics-server; send it a count from bash:'
+	@echo '    echo '"'"'{"name":"hi","op":"inc","value":1}'"'"' > /dev/udp/127.0.0.1/9999'
 	@echo 'Ctrl-C stops it.'
-	@exec $(BIN)/process-wrapper -config examples/demo.yaml -readiness-file tmp/started
+	@METRICS_SERVER_ADDRESS=127.0.0.1:9999 exec $(BIN)/process-wrapper -config examples/demo.yaml -readiness-file tmp/started
 
 .PHONY: test
 test: test-packages test-unit test-race test-backends test-e2e ## install what the tests need, then run all of them
@@ -80,6 +82,7 @@ bin/victoria-logs: tools/backends/victorialogs/go.mod tools/backends/victorialog
 test-backends: bin/victoria-logs ## sinks against a real VictoriaLogs
 	@echo '# sinks and VictoriaLogs'
 	@VICTORIALOGS=$(CURDIR)/bin/victoria-logs go test -tags backends -run '^TestVictoriaLogs' $(TESTFLAGS) ./pkg/sink/...
+	@VICTORIALOGS=$(CURDIR)/bin/victoria-logs go -C tools/e2e test -count=1 -run '^TestEventsReachBothStores$$' .
 
 .PHONY: test-loki
 test-loki: ## sinks against a real Loki; its build takes 11 CPU-minutes and 1.5 GB once

@@ -45,6 +45,10 @@ type flags struct {
 	RateLimit      float64       `help:"messages a second from one address over UDP; 0: any" default:"0"`
 	AllowShutdown  bool          `help:"let a sender on a unix socket end the server with op shutdown"`
 
+	sinkFlags `embed:""`
+
+	PyroscopeURL string `help:"push profiles of the server itself: not supported yet" placeholder:"URL"`
+
 	ShutdownDelay    time.Duration `help:"pause between SIGTERM and the end of receiving, in which /ready is 503" default:"0s"`
 	ShutdownDeadline time.Duration `help:"how long the sinks may take at the end" default:"20s"`
 }
@@ -131,6 +135,9 @@ func (f *flags) check() error {
 		if n.value < n.least {
 			return fmt.Errorf("%s is %d, and must be at least %d", n.name, n.value, n.least)
 		}
+	}
+	if f.PyroscopeURL != "" {
+		return errors.New("-pyroscope-url is not supported yet: leave it out")
 	}
 	if !(f.RateLimit >= 0) {
 		return fmt.Errorf("-rate-limit is %v, and must not be negative", f.RateLimit)

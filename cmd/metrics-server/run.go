@@ -57,7 +57,7 @@ func newServer(f *flags, env *environment, log *slog.Logger, shutdown func()) (*
 	sockets, err1 := f.sockets()
 	networks, err2 := f.networks()
 	labels, err3 := f.labels()
-	if err := errors.Join(f.check(), err1, err2, err3); err != nil {
+	if err := errors.Join(f.check(), f.checkSinks(), err1, err2, err3); err != nil {
 		return nil, cli.Usagef("%v", err)
 	}
 	s := &server{flags: f, log: log}
