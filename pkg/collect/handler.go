@@ -14,6 +14,8 @@ import (
 // scrapers is how many pages are written at the same time; others wait.
 const scrapers = 4
 
+var formats = []expfmt.Format{expfmt.NewFormat(expfmt.TypeTextPlain), expfmt.NewFormat(expfmt.TypeProtoDelim)}
+
 // Handler serves the series as a page for Prometheus, those of own first. It
 // answers 200 and a valid page whatever was received: text, or protobuf for who
 // accepts it, with gzip for who accepts that.
@@ -26,7 +28,7 @@ func (r *Registry) Handler(own prometheus.Gatherer) http.Handler {
 		case <-req.Context().Done():
 			return
 		}
-		format := expfmt.Negotiate(req.Header)
+		format := expfmt.NegotiateAccept(req.Header, formats...)
 		var p page = textPage{}
 		switch format.FormatType() {
 		case expfmt.TypeProtoDelim:

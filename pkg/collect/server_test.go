@@ -1,6 +1,7 @@
 package collect
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -248,7 +249,7 @@ func TestStreams(t *testing.T) {
 		r := newRig(t, Limits{}, func(c *Config) { c.Idle = 30 * time.Millisecond })
 		c := r.dial("unix", r.unix)
 		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
-		if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			t.Errorf("read: %v", err)
 		}
 	})
@@ -258,7 +259,7 @@ func TestStreams(t *testing.T) {
 		r.until(2, "metrics_server_connections")
 		c := r.dial("unix", r.unix)
 		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
-		if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			t.Errorf("read: %v", err)
 		}
 		_ = a.Close()

@@ -29,21 +29,20 @@ func (b *Buckets) OK() bool {
 	if b == nil {
 		return true
 	}
-	if b.Count < 0 || b.Count > maxBuckets || len(b.Custom) > maxBuckets ||
-		b.Width < 0 || b.Factor < 0 || b.Min < 0 || b.Max < 0 {
+	if b.Count > maxBuckets || len(b.Custom) > maxBuckets || b.negative() {
 		return false
 	}
 	switch {
-	case b.Min > 0 && b.Max > 0:
-		return b.Min < b.Max && b.count() > 1
 	case b.Min > 0 || b.Max > 0:
+		return b.Min > 0 && b.Min < b.Max && b.count() > 1
+	case b.Factor > 0 && b.Factor <= 1, b.Factor > 0 && b.Start < 0:
 		return false
-	case b.Factor > 0:
-		return b.Factor > 1 && b.Start >= 0 && ascending(b.Bounds())
-	case len(b.Custom) > 0:
-		return ascending(b.Custom)
 	}
 	return ascending(b.Bounds())
+}
+
+func (b *Buckets) negative() bool {
+	return b.Count < 0 || b.Width < 0 || b.Factor < 0 || b.Min < 0 || b.Max < 0
 }
 
 func (b *Buckets) count() int {
