@@ -30,6 +30,8 @@ type Sources struct {
 	Board   *status.Board
 	Usage   func(process string) (Usage, bool) // false while not known
 	Logs    iter.Seq[LogCount]                 // each kind at most once
+	Events  *Events                            // nil: none are sent
+	Lost    func() uint64                      // messages that the sender of events had to drop, or nil
 	Version string
 	Commit  string
 }
@@ -82,6 +84,8 @@ type descs struct {
 	probe    desc
 	lines    desc
 	dropped  desc
+	events   desc
+	lost     desc
 	build    desc
 }
 
@@ -102,6 +106,8 @@ func newDescs() *descs {
 		probe:    describe(histo, "probe_duration_seconds", "How long checks of a probe took.", "probe", "process_name"),
 		lines:    describe(counter, "log_lines_total", "Lines of the process that were passed on.", "level", "process_name", "stream"),
 		dropped:  describe(counter, "log_dropped_lines_total", "Lines of the process that were dropped.", "process_name", "reason", "stream"),
+		events:   describe(counter, "events_sent_total", "Events given to the sender to the metrics server; what it has no room for is in events_dropped_total.", "type"),
+		lost:     describe(counter, "events_dropped_total", "Events that could not be sent to the metrics server."),
 		build:    describe(gauge, "build_info", "Always 1.", "commit", "goversion", "version"),
 	}
 }
@@ -115,7 +121,7 @@ type collector struct {
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []desc{
 		c.up, c.ready, c.restarts, c.runs, c.exit, c.start, c.cpu, c.memory,
-		c.fds, c.maxFDs, c.threads, c.probes, c.probe, c.lines, c.dropped, c.build,
+		c.fds, c.maxFDs, c.threads, c.probes, c.probe, c.lines, c.dropped, c.events, c.lost, c.build,
 	} {
 		ch <- d.Desc
 	}
@@ -148,6 +154,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			}
 		}
 	}
+	out.events(c.src)
 	out.send(out.build, 1, label("commit", c.src.Commit), label("goversion", runtime.Version()), label("version", c.src.Version))
 }
 
@@ -185,6 +192,20 @@ func (o output) usage(r *record, u Usage, pid int) {
 	if u.MaxFDs > 0 {
 		o.send(o.maxFDs, float64(u.MaxFDs), r.labels...)
 	}
+}
+
+func (o output) events(src Sources) {
+	if src.Events == nil {
+		return
+	}
+	sent, dropped := src.Events.Counts()
+	for _, c := range sent {
+		o.send(o.descs.events, float64(c.N), label("type", c.Type))
+	}
+	if src.Lost != nil {
+		dropped = src.Lost()
+	}
+	o.send(o.lost, float64(dropped))
 }
 
 func (o output) counted(r *record) {

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/process-wrapper/process-wrapper/pkg/api"
+	"github.com/process-wrapper/process-wrapper/pkg/datagram"
 	"github.com/process-wrapper/process-wrapper/pkg/output"
 	"github.com/process-wrapper/process-wrapper/pkg/preempt"
 	"github.com/process-wrapper/process-wrapper/pkg/process"
@@ -150,9 +151,12 @@ func crashed(t *testing.T) (*status.Board, api.Config, *prometheus.Registry) {
 	board.PutCheck(status.Check{Process: "web", Probe: "http", Result: status.Pass, Time: began, Duration: time.Second})
 	usage := telemetry.Usage{PID: 42, Time: time.Now(), MaxFDs: 1024}
 	reg := prometheus.NewRegistry()
+	events := telemetry.NewEvents(&datagram.Sender{}, nil)
+	events.Terminating("SIGTERM")
 	err := metrics.Register(reg, telemetry.Sources{
-		Board: board,
-		Usage: func(string) (telemetry.Usage, bool) { return usage, true },
+		Board:  board,
+		Events: events,
+		Usage:  func(string) (telemetry.Usage, bool) { return usage, true },
 		Logs: func(yield func(telemetry.LogCount) bool) {
 			_ = yield(telemetry.LogCount{Process: "web", Stream: "stdout", Level: "info", Lines: 1}) &&
 				yield(telemetry.LogCount{Process: "web", Stream: "stdout", Reason: "rate", Lines: 1})

@@ -206,7 +206,7 @@ const (
 func (p *pod) evictable(f *flags, env *environment) error {
 	e := &eviction{
 		action: f.PreemptionAction, board: p.board, end: p.units.End, log: p.log,
-		event: func(string, string) {},
+		event: p.outbox.Pod,
 		back:  func() {},
 	}
 	if f.ConfigWatch { // a change that came meanwhile was refused

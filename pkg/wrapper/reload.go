@@ -207,6 +207,7 @@ func (p *pod) forget(name string) {
 	p.metrics.Forget(name)
 	p.counts.forget(name)
 	p.events.Forget(name)
+	p.outbox.Forget(name)
 	p.rings.forget(name)
 }
 

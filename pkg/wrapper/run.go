@@ -16,6 +16,7 @@ import (
 	"github.com/process-wrapper/process-wrapper/pkg/api"
 	"github.com/process-wrapper/process-wrapper/pkg/cli"
 	"github.com/process-wrapper/process-wrapper/pkg/command"
+	"github.com/process-wrapper/process-wrapper/pkg/datagram"
 	"github.com/process-wrapper/process-wrapper/pkg/output"
 	kube "github.com/process-wrapper/process-wrapper/pkg/pod"
 	"github.com/process-wrapper/process-wrapper/pkg/preempt"
@@ -48,7 +49,9 @@ type pod struct {
 	ready   *api.ReadinessFile
 	beats   *api.Heartbeats
 	profile *profiler
-	counts  counts // of the processes' streams
+	outbox  *telemetry.Events // events for a metrics server; nil: none are sent
+	sender  *datagram.Sender  // of the events
+	counts  counts            // of the processes' streams
 	merger  *prommerge.Merger
 	pages   atomic.Pointer[[]page] // of the processes' metrics
 	env     *environment
@@ -184,7 +187,10 @@ func newPod(call *cli.Call, f *flags, env *environment) (*pod, error) {
 	}
 	p.log = slog.New(output.NewHandler(p.err, level))
 	p.metrics = telemetry.NewMetrics()
-	p.board = status.NewBoard(p.metrics, p.events, newJournal(p.log))
+	if p.outbox, p.sender, err = newEvents(env); err != nil {
+		return nil, cli.Usagef("%v", err)
+	}
+	p.board = status.NewBoard(p.metrics, p.events, newJournal(p.log), p.outbox)
 	p.sampler = telemetry.NewSampler(p.log)
 	p.ready = &api.ReadinessFile{Path: f.ReadinessFile, Log: p.log}
 	p.merger = newMerger(f, p.log)
@@ -199,7 +205,7 @@ func newPod(call *cli.Call, f *flags, env *environment) (*pod, error) {
 	}), p.log)
 	build := cli.ReadBuild()
 	err = p.metrics.Register(reg, telemetry.Sources{
-		Board: p.board, Usage: p.sampler.Usage, Logs: p.streams, Version: build.Version, Commit: build.Commit,
+		Board: p.board, Usage: p.sampler.Usage, Logs: p.streams, Events: p.outbox, Lost: p.lost, Version: build.Version, Commit: build.Commit,
 	})
 	if err != nil {
 		return nil, err
@@ -226,7 +232,7 @@ func (p *pod) build(cfg *spec.Config, format output.Format) ([]supervisor.Unit, 
 		environ: os.Environ(), format: format, deadline: p.flags.GracefulShutdownDeadline,
 		out: p.out, err: p.err, reaper: p.reaper, pod: p.units,
 		counters: p.counts.add, memory: p.sampler.Watch,
-		ended: p.sampler.Ended, oom: telemetry.NewOOM(), beats: p.beats, log: p.log,
+		ended: p.sampler.Ended, oom: telemetry.NewOOM(), beats: p.beats, outbox: p.outbox, log: p.log,
 	}
 	if p.control != nil {
 		p.builder.ring = p.rings.of
@@ -322,6 +328,7 @@ func (p *pod) serve(ctx context.Context, signals *signals, units []supervisor.Un
 		}
 	})
 	wg.Go(func() { p.profile.run(helpers) })
+	wg.Go(func() { p.sendEvents(helpers) })
 	wg.Go(func() { tidy(helpers, p.board, p.log) })
 	wg.Go(func() { announce(helpers, p.board, p.log) })
 	if p.watcher != nil {
@@ -365,6 +372,7 @@ func (p *pod) drain(reason string, within time.Duration) {
 		pod.Draining, pod.Reason = true, why
 		pod.Deadline = time.Now().Add(within).Round(time.Millisecond)
 	})
+	p.outbox.Terminating(reason)
 	p.log.Info("leaving service", "reason", why, "deadline", within.Round(time.Millisecond))
 }
 

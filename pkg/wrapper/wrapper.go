@@ -69,6 +69,7 @@ type environment struct {
 	config, healthSocket, logFormat, metricsServer, podName string
 	handlePreemption, handleTermination                     string
 	metadataURL, metadataHost, envoyDrainURL                string
+	extraLabels, labelsFile, labelsExclude                  string
 }
 
 func (e *environment) list() []cli.EnvVar {
@@ -90,7 +91,10 @@ func (e *environment) list() []cli.EnvVar {
 		{Name: envAMQP, Default: defaultAMQP, Help: "broker of amqp checks; the first %v is the user, the second the password"},
 		{Name: envAMQPUser, Default: defaultAMQPUser, Help: "user of amqp checks"},
 		{Name: envAMQPPass, Default: defaultAMQPUser, Help: "password of amqp checks"},
-		{Name: "METRICS_SERVER_ADDRESS", Help: "UDP host:port that gets events", Value: &e.metricsServer},
+		{Name: "METRICS_SERVER_ADDRESS", Help: "UDP host:port of a metrics-server that gets events", Value: &e.metricsServer},
+		{Name: "METRICS_JSON_EXTRA_LABELS", Help: "labels of events as a JSON object of strings", Value: &e.extraLabels},
+		{Name: "METRICS_EXTRA_LABELS_FILE_PATH", Help: "file with labels of events, as the downward API writes a pod's labels", Value: &e.labelsFile},
+		{Name: "METRICS_EXTRA_LABELS_FILE_EXCLUDE", Help: "keys of that file to leave out, separated by commas", Value: &e.labelsExclude},
 	}
 }
 
@@ -150,10 +154,9 @@ func dispatch(ctx context.Context, call *cli.Call, f *flags, env *environment) e
 // that it works.
 func refuse(call *cli.Call, f *flags, env *environment) error {
 	used := map[string]bool{
-		"-shared-lock":                       f.SharedLock,
-		"-shared-lock-etcd-tls":              f.SharedLockEtcdTLS,
-		"-shared-lock-url":                   call.Given("shared-lock-url"),
-		"environment METRICS_SERVER_ADDRESS": env.metricsServer != "",
+		"-shared-lock":          f.SharedLock,
+		"-shared-lock-etcd-tls": f.SharedLockEtcdTLS,
+		"-shared-lock-url":      call.Given("shared-lock-url"),
 	}
 	for _, name := range sortedKeys(used) {
 		if used[name] {

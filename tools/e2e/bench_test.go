@@ -38,6 +38,7 @@ func TestMeasure(t *testing.T) {
 		{"preempt", measurePreemption},
 		{"broken", measureBroken},
 		{"restarts", measureRestarts},
+		{"receive", measureReceive},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.run(t, load) })
 	}
