@@ -22,7 +22,7 @@ TEST_PACKAGES  := gcc libc6-dev util-linux busybox-static docker.io prometheus p
 BENCH_PACKAGES := supervisor s6 runit tini
 
 # Without tools/e2e/textparse: to tidy it means to download 800 MB of what Prometheus' own tests need.
-MODULES := . tools/dev tools/e2e
+MODULES := . tools/dev tools/e2e tools/backends/victorialogs
 
 .DEFAULT_GOAL := help
 
@@ -44,11 +44,13 @@ run: build ## run examples/demo.yaml under process-wrapper
 	@echo '  http://localhost:8111/v1/processes  phases, restarts, probes'
 	@echo '  http://localhost:8111/readiness     what the kubelet asks (also /liveness)'
 	@echo '  http://localhost:8111/metrics       for Prometheus'
+	@echo '  http://localhost:9099/metrics       of the metrics-server; send it a count from bash:'
+	@echo '    echo '"'"'{"name":"hi","op":"inc","value":1}'"'"' > /dev/udp/127.0.0.1/9999'
 	@echo 'Ctrl-C stops it.'
-	@exec $(BIN)/process-wrapper -config examples/demo.yaml -readiness-file tmp/started
+	@METRICS_SERVER_ADDRESS=127.0.0.1:9999 exec $(BIN)/process-wrapper -config examples/demo.yaml -readiness-file tmp/started
 
 .PHONY: test
-test: test-packages test-unit test-race test-e2e ## install what the tests need, then run all of them
+test: test-packages test-unit test-race test-backends test-e2e ## install what the tests need, then run all of them
 
 .PHONY: test-packages
 test-packages:
@@ -69,6 +71,23 @@ test-e2e: ## end-to-end tests: drive the built binaries
 	@echo '# end-to-end tests'
 	@go -C tools/e2e test -timeout 15m $(TESTFLAGS) ./...
 	@go -C tools/e2e/textparse test $(TESTFLAGS) ./...
+
+# A module of its own, so that only this target pays for its build: under a minute, once.
+bin/victoria-logs: tools/backends/victorialogs/go.mod tools/backends/victorialogs/go.sum
+	@echo 'Building VictoriaLogs; this takes a minute once.'
+	@CGO_ENABLED=0 go -C tools/backends/victorialogs build -trimpath -ldflags '-s -w' -o ../../../bin/ github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-logs
+	@touch $@
+
+.PHONY: test-backends
+test-backends: bin/victoria-logs ## sinks against a real VictoriaLogs
+	@echo '# sinks and VictoriaLogs'
+	@VICTORIALOGS=$(CURDIR)/bin/victoria-logs go test -tags backends -run '^TestVictoriaLogs' $(TESTFLAGS) ./pkg/sink/...
+	@VICTORIALOGS=$(CURDIR)/bin/victoria-logs go -C tools/e2e test -count=1 -run '^TestEventsReachBothStores$$' .
+
+.PHONY: test-loki
+test-loki: ## sinks against a real Loki; its build takes 11 CPU-minutes and 1.5 GB once
+	@scripts/loki.sh bin/loki
+	@LOKI=$(CURDIR)/bin/loki go test -tags backends -count=1 -run '^TestRealLoki' -v ./pkg/sink/loki
 
 .PHONY: bench
 bench: ## benchmarks, and comparisons with what Debian ships; BENCH=log for one part

@@ -63,11 +63,11 @@ func parseWait(s string) (time.Duration, error) {
 	return d, nil
 }
 
-// await returns true when it is time to answer: the pod is ready or will not
-// be any more, or the limit has passed. It returns false when there is nobody
+// await returns true when it is time to answer: the pod is ready or has left
+// service, or the limit has passed. It returns false when there is nobody
 // or nothing left to say.
 func (h *handler) await(w http.ResponseWriter, r *http.Request, limit time.Duration) bool {
-	if snap, _ := h.board.Load(); snap.Ready() || snap.Pod().Draining {
+	if snap, _ := h.board.Load(); snap.Ready() || !snap.Pod().InService() {
 		return true
 	}
 	select {
@@ -95,7 +95,7 @@ func (h *handler) untilReady(ctx context.Context, limit time.Duration) bool {
 	}
 	for {
 		snap, changed := h.board.LoadPod()
-		if snap.Ready() || snap.Pod().Draining {
+		if snap.Ready() || !snap.Pod().InService() {
 			return true
 		}
 		select {
@@ -133,6 +133,9 @@ func podLine(body *strings.Builder, pod status.Pod) {
 	body.WriteString("pod: " + state)
 	if pod.Reason != "" {
 		body.WriteString(": " + clip(pod.Reason, maxError))
+	}
+	if !pod.Deadline.IsZero() {
+		body.WriteString("; gone by " + pod.Deadline.UTC().Format(time.RFC3339))
 	}
 	body.WriteByte('\n')
 }

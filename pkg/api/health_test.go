@@ -117,12 +117,14 @@ func TestBodiesSayWhatIsWrong(t *testing.T) {
 		)
 		board.PutCheck(status.Check{Process: "api", Probe: "http", Result: status.Fail, Err: errors.New("connection refused")})
 		board.PutCheck(status.Check{Process: "api", Probe: "file", Result: status.Pass, Err: errors.New("a warning")})
-		board.UpdatePod(func(p *status.Pod) { *p = status.Pod{Draining: true, Preempted: true, Reason: "SIGTERM"} })
+		board.UpdatePod(func(p *status.Pod) {
+			*p = status.Pod{Draining: true, Preempted: true, Reason: "SIGTERM", Deadline: now.Add(30 * time.Second)}
+		})
 		time.Sleep(11 * time.Second)
 
 		h := Handler(board, Config{})
 		_, body := get(t, h, "/readiness")
-		want := "pod: draining: SIGTERM\n" +
+		want := "pod: draining: SIGTERM; gone by 2000-01-01T00:00:30Z\n" +
 			"web: backoff: exited with code 1 (restart 3)\n" +
 			"zero: backoff: exited with code 0\n" +
 			"api: running: http: connection refused\n" +
@@ -174,6 +176,9 @@ func TestWait(t *testing.T) {
 		{"gives up at its limit", "/readiness?wait=30s", time.Minute, func(b *status.Board) { b.Put(ready) }, 503, 30 * time.Second},
 		{"gives up when the pod leaves service for good", "/readiness?wait", time.Second, func(b *status.Board) {
 			b.UpdatePod(func(p *status.Pod) { p.Draining = true })
+		}, 503, time.Second},
+		{"gives up when the pod is preempted", "/readiness?wait", time.Second, func(b *status.Board) {
+			b.UpdatePod(func(p *status.Pod) { p.Preempted = true })
 		}, 503, time.Second},
 		{"goes on through changes that are not enough", "/readiness?wait=", time.Minute, func(b *status.Board) {
 			b.Put(notReady)

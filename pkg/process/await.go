@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/process-wrapper/process-wrapper/pkg/status"
 )
@@ -85,6 +87,93 @@ func (p *Process) awaitOne(ctx context.Context, name string, want Condition) (wa
 			return waited, context.Cause(p.cfg.Halt)
 		case <-ctx.Done():
 			return waited, context.Cause(ctx)
+		}
+	}
+}
+
+// errPreempted ends the wait for a lock, which another pod should get.
+var errPreempted = errors.New("the pod is preempted")
+
+// clear returns when the command may be started: what it depends on is there,
+// the pod is not about to be taken away, and the lock is held. An error says
+// that it may not be.
+func (p *Process) clear(ctx context.Context) error {
+	for {
+		if err := p.await(ctx); err != nil {
+			return err
+		}
+		held, err := p.held(ctx)
+		if err != nil {
+			return err
+		}
+		if held {
+			continue // what it depends on may have gone bad meanwhile
+		}
+		err = p.acquire(ctx)
+		if !p.preempted() {
+			return err
+		}
+		if err == nil {
+			p.release()
+		}
+	}
+}
+
+func (p *Process) preempted() bool {
+	snap, _ := p.board.Load()
+	return snap.Pod().Preempted
+}
+
+// held returns when nothing holds back what is to be started, and whether it
+// had to wait.
+func (p *Process) held(ctx context.Context) (waited bool, err error) {
+	for {
+		pod, changed := p.board.WatchPod()
+		if !pod.Preempted {
+			return waited, nil
+		}
+		waited = true
+		p.state.UnreadySince = time.Time{} // no reason to call the pod dead: that would end the others
+		p.to(status.Waiting, "not started: the pod is preempted")
+		select {
+		case <-changed:
+		case <-p.cfg.Halt.Done():
+			return waited, context.Cause(p.cfg.Halt)
+		case <-ctx.Done():
+			return waited, context.Cause(ctx)
+		}
+	}
+}
+
+// acquire waits for the guard, if there is one, until the pod is preempted.
+func (p *Process) acquire(ctx context.Context) error {
+	if p.cfg.Guard == nil {
+		return nil
+	}
+	p.to(status.Standby, "waiting for its lock")
+	ctx, cancel := context.WithCancelCause(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { p.untilPreempted(ctx, cancel) })
+	defer wg.Wait()
+	defer cancel(nil)
+	if err := p.cfg.Guard.Acquire(ctx); err != nil {
+		return fmt.Errorf("%w: %w", ErrLock, err)
+	}
+	return nil
+}
+
+// untilPreempted cancels when the pod is preempted.
+func (p *Process) untilPreempted(ctx context.Context, cancel context.CancelCauseFunc) {
+	for {
+		pod, changed := p.board.WatchPod()
+		if pod.Preempted {
+			cancel(errPreempted)
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
 		}
 	}
 }

@@ -89,7 +89,7 @@ func (l *incarnation) ask(a *asking, i int, c *Check) bool {
 			return false
 		}
 		was := t.open
-		if !t.count(err) {
+		if !t.count(err) && !l.p.preempted() { // then nothing would come in its place
 			l.end(&CheckError{Name: t.Name, Err: err, stopTimeout: t.StopTimeout})
 			return false
 		}

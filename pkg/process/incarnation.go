@@ -33,10 +33,7 @@ func (p *Process) once(ctx context.Context) verdict {
 // launch waits for what the command needs and starts it. Without a child it
 // returns what becomes of the process.
 func (p *Process) launch(ctx context.Context) (Child, verdict) {
-	if err := p.await(ctx); err != nil {
-		return nil, p.unstarted(ctx, err)
-	}
-	if err := p.acquire(ctx); err != nil {
+	if err := p.clear(ctx); err != nil {
 		return nil, p.unstarted(ctx, err)
 	}
 	if ctx.Err() != nil || p.cfg.Halt.Err() != nil {
@@ -54,18 +51,6 @@ func (p *Process) launch(ctx context.Context) (Child, verdict) {
 	p.state.PID = child.PID()
 	p.to(status.Running, "")
 	return child, verdict{}
-}
-
-// acquire waits for the guard, if there is one.
-func (p *Process) acquire(ctx context.Context) error {
-	if p.cfg.Guard == nil {
-		return nil
-	}
-	p.to(status.Standby, "waiting for its lock")
-	if err := p.cfg.Guard.Acquire(ctx); err != nil {
-		return fmt.Errorf("%w: %w", ErrLock, err)
-	}
-	return nil
 }
 
 func (p *Process) release() {

@@ -13,6 +13,9 @@
 //	      │                                            │                     replace it     ▼
 //	      └──────────pause over────────── backoff ◀────┴────────────────────────────── stopping
 //
+// While the pod is preempted nothing is started, replaced or locked: what would
+// be started waits for the pod to be left alone again.
+//
 // When the restart policy says no more, the process is completed (exit code 0)
 // or failed. When ctx ends it is stopped. Everything that an incarnation
 // starts lives under one context, whose cause is why it ended, and is joined

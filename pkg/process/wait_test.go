@@ -73,6 +73,7 @@ type lock struct {
 	wait  time.Duration
 	fails error
 	lost  chan error
+	got   func() // runs in the moment in which it is had
 }
 
 func (g *lock) Acquire(ctx context.Context) error {
@@ -80,6 +81,9 @@ func (g *lock) Acquire(ctx context.Context) error {
 		return err
 	}
 	g.s.say("acquired")
+	if g.got != nil {
+		g.got()
+	}
 	return g.fails
 }
 
@@ -121,6 +125,105 @@ func TestALockThatCannotBeAskedForBacksOff(t *testing.T) {
 		_, _ = s.run(t, with(func(c *Config) { c.Guard = g }), func() { s.at(time.Hour) })
 		if n := strings.Count(strings.Join(s.log, "|"), "acquired"); n < 60 || n > 70 {
 			t.Errorf("asked %d times in an hour", n)
+		}
+	})
+}
+
+// preempt has the pod preempted, or left alone again.
+func (s *stage) preempt(is bool) {
+	s.board.UpdatePod(func(p *status.Pod) { p.Preempted = is })
+	synctest.Wait()
+}
+
+func TestNothingIsStartedWhileThePodIsPreempted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stage{}
+		got, _ := s.run(t, with(func(c *Config) { c.StartupDeadline = 20 * time.Second }), func() {
+			s.at(5 * time.Second)
+			s.preempt(true)
+			s.at(6 * time.Second)
+			(<-s.children).end(1, 0) // what runs may go on, and end
+			s.at(time.Hour)
+			st := state(s)
+			if st.Detail != "not started: the pod is preempted" || st.Restarts != 0 || st.Dead(time.Now()) {
+				t.Errorf("%+v", st)
+			}
+			s.preempt(false)
+			s.at(time.Hour + time.Minute)
+		})
+		want := "0s starting|0s running|100ms ready|6s backoff|7s waiting|1h0m0s starting|1h0m0s running|1h0m1s ready|1h1m0s stopping|1h1m0s 102 gets 15|1h1m0s stopped"
+		if got != want {
+			t.Errorf("\n got %s\nwant %s", got, want)
+		}
+	})
+}
+
+func TestAPreemptedPodStopsWhatItHoldsBackAtOnce(t *testing.T) {
+	for name, stop := range map[string]func(s *stage){"told to stop": func(s *stage) { s.stop() }, "halted": func(s *stage) { s.halt() }} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &stage{}
+			s.board = status.NewBoard(s)
+			s.preempt(true)
+			got, err := s.run(t, defaults(), func() {
+				s.at(time.Minute)
+				stop(s)
+				synctest.Wait()
+				if st := state(s); st.Phase != status.Stopped {
+					t.Errorf("%s: %+v", name, st)
+				}
+			})
+			if got != "1m0s stopped" || !errors.Is(err, ErrStopped) {
+				t.Errorf("%s: %s, %v", name, got, err)
+			}
+		})
+	}
+}
+
+func TestAPreemptedPodLeavesTheLockToOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stage{}
+		g := &lock{s: s, wait: time.Minute, lost: make(chan error)}
+		got, _ := s.run(t, with(func(c *Config) { c.Guard = g }), func() {
+			s.at(30 * time.Second)
+			s.preempt(true)
+			s.at(10 * time.Minute)
+			s.preempt(false)
+			s.at(12 * time.Minute)
+		})
+		want := "0s standby|30s waiting|10m0s standby|11m0s acquired|11m0s starting|11m0s running|11m0.1s ready|12m0s stopping|12m0s 101 gets 15|12m0s stopped|12m0s released"
+		if got != want && got != strings.Replace(want, "12m0s stopped|12m0s released", "12m0s released|12m0s stopped", 1) {
+			t.Errorf("\n got %s\nwant %s", got, want)
+		}
+	})
+}
+
+func TestALockThatComesWithThePreemptionIsGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stage{}
+		s.board = status.NewBoard(s)
+		g := &lock{s: s, wait: time.Second, lost: make(chan error), got: func() { s.board.UpdatePod(func(p *status.Pod) { p.Preempted = true }) }}
+		got, _ := s.run(t, with(func(c *Config) { c.Guard = g }), func() { s.at(time.Minute) })
+		if want := "0s standby|1s acquired|1s released|1s waiting|1m0s stopped"; got != want {
+			t.Errorf("\n got %s\nwant %s", got, want)
+		}
+	})
+}
+
+func TestACheckReplacesNothingWhileThePodIsPreempted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stage{}
+		got, _ := s.run(t, with(func(c *Config) {
+			c.Checks = readiness(script(nil, errBoom, errBoom, errBoom, errBoom, errBoom, errBoom, errBoom))
+		}), func() {
+			s.at(6 * time.Second)
+			s.preempt(true)
+			s.at(31 * time.Second) // five failures
+			s.preempt(false)
+			s.at(35500 * time.Millisecond)
+		})
+		want := "0s starting|0s running|5s ready|10s running|35s stopping|35s 101 gets 15|35s backoff|35.5s stopped"
+		if got != want {
+			t.Errorf("\n got %s\nwant %s", got, want)
 		}
 	})
 }

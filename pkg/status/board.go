@@ -15,7 +15,7 @@ type Board struct {
 	cur       atomic.Pointer[version]
 
 	mu      sync.Mutex               // held by writers only; guards what follows
-	watches map[string]chan struct{} // closed at the next change of that process
+	watches map[string]chan struct{} // closed at the next change of that process, "" is the pod
 
 	checkMu sync.Mutex // guards checks
 	checks  map[string][]Check
@@ -57,13 +57,26 @@ func (b *Board) LoadPod() (*Snapshot, <-chan struct{}) {
 func (b *Board) Watch(name string) (State, <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	st, _ := b.cur.Load().Get(name)
+	return st, b.watch(name)
+}
+
+// WatchPod returns what is known of the pod as a whole, and a channel that is
+// closed when that is out of date.
+func (b *Board) WatchPod() (Pod, <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.cur.Load().pod, b.watch("")
+}
+
+// watch returns the channel of a name. The lock is held.
+func (b *Board) watch(name string) <-chan struct{} {
 	c := b.watches[name]
 	if c == nil {
 		c = make(chan struct{})
 		b.watches[name] = c
 	}
-	st, _ := b.cur.Load().Get(name)
-	return st, c
+	return c
 }
 
 // Declare adds processes in the order in which they are to be shown. It is
@@ -146,6 +159,7 @@ func (b *Board) UpdatePod(change func(*Pod)) {
 	change(&next.pod)
 	if next.pod != prev.pod {
 		b.publish(prev, next)
+		b.wake("")
 	}
 }
 

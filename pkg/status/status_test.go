@@ -161,6 +161,28 @@ func TestAnObserverSeesEveryEdgeInOrder(t *testing.T) {
 	}
 }
 
+func TestAWatchOfThePodWakesForThePodOnly(t *testing.T) {
+	b := NewBoard()
+	pod, changed := b.WatchPod()
+	b.Declare(State{Name: "a"})
+	b.Put(State{Name: "a", Phase: Running})
+	b.UpdatePod(func(*Pod) {})
+	select {
+	case <-changed:
+		t.Error("it wakes for a process, or for nothing")
+	default:
+	}
+	b.UpdatePod(func(p *Pod) { p.Preempted = true })
+	select {
+	case <-changed:
+	default:
+		t.Error("it sleeps on")
+	}
+	if now, _ := b.WatchPod(); pod.Preempted || !now.Preempted {
+		t.Errorf("%+v, then %+v", pod, now)
+	}
+}
+
 func TestAWatchWakesForItsProcessOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := NewBoard()

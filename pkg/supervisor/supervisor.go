@@ -63,6 +63,9 @@ type Config struct {
 	Units      []Unit
 	DrainDelay time.Duration // between OnDrain and the first stop
 	Deadline   time.Duration // from the request to stop to KILL
+	// Until, where set, is when the machine will be gone, zero where nobody
+	// knows: units are killed a second before.
+	Until func() time.Time
 	// OnDrain takes the pod out of service. It is called once, before the
 	// first unit is told to stop, with the time until KILL.
 	OnDrain func(reason string, within time.Duration)
@@ -106,6 +109,15 @@ func (s *Supervisor) Stop(mode Mode, reason string) {
 	select {
 	case s.stops <- request{mode, reason, true}:
 	default: // with so many waiting, the last word is among them
+	}
+}
+
+// End asks for the end of the pod as if it came by itself: gracefully, with exit
+// code 0. A Stop that follows hurries nothing, and one that came before stands.
+func (s *Supervisor) End(reason string) {
+	select {
+	case s.stops <- request{Graceful, reason, false}:
+	default: // it ends anyway
 	}
 }
 
@@ -293,17 +305,9 @@ func (r *run) need(u *running, n int) {
 func (r *run) shutdown(q request) int {
 	r.cancelHalt(ErrShutdown)
 	r.force = false // what a restart took does not count
-	d := newDeadline(q.mode, r.cfg.Deadline)
+	d := newDeadline(q.mode, r.cfg.within())
 	defer d.timer.Stop()
-	if r.cfg.OnDrain != nil {
-		r.cfg.OnDrain(q.reason, max(0, time.Until(d.at)))
-	}
-	var drained <-chan time.Time
-	if r.cfg.DrainDelay > 0 && q.mode == Graceful {
-		drained = time.After(r.cfg.DrainDelay)
-	} else {
-		r.release(q.mode)
-	}
+	drained := r.drain(q, time.Until(d.at))
 	for asked := time.Now(); r.left > 0; {
 		select {
 		case e := <-r.ends:
@@ -317,7 +321,7 @@ func (r *run) shutdown(q request) int {
 			drained = nil
 			r.release(q.mode)
 		case again := <-r.stops:
-			if again.echoes(q) && time.Since(asked) < echo {
+			if !again.asked || again.echoes(q) && time.Since(asked) < echo {
 				continue
 			}
 			q.mode = hurry(q, again)
@@ -335,6 +339,19 @@ func (r *run) shutdown(q request) int {
 	}
 	r.wg.Wait()
 	return r.exitCode(d.killed)
+}
+
+// drain takes the pod out of service. The first units are told to stop now, or
+// once there is something to receive.
+func (r *run) drain(q request, within time.Duration) <-chan time.Time {
+	if r.cfg.OnDrain != nil {
+		r.cfg.OnDrain(q.reason, max(0, within))
+	}
+	if r.cfg.DrainDelay > 0 && q.mode == Graceful {
+		return time.After(r.cfg.DrainDelay)
+	}
+	r.release(q.mode)
+	return nil
 }
 
 // exitCode returns the code of the pod, all of whose units are gone.
@@ -365,45 +382,6 @@ func (r *run) release(mode Mode) {
 			u.stop(ErrShutdown)
 		}
 	}
-}
-
-// hurry returns the mode after another request to stop: the second one that
-// somebody asked for kills.
-func hurry(q, again request) Mode {
-	if q.asked {
-		return Now
-	}
-	return max(q.mode, again.mode)
-}
-
-// deadline is the time at which units are killed.
-type deadline struct {
-	at     time.Time
-	timer  *time.Timer
-	killed bool
-}
-
-func newDeadline(mode Mode, graceful time.Duration) *deadline {
-	d := &deadline{at: time.Now().Add(graceful), timer: time.NewTimer(graceful)}
-	d.shorten(mode)
-	return d
-}
-
-// shorten brings the deadline forward to what the mode allows, and reports
-// whether there is no time for order.
-func (d *deadline) shorten(mode Mode) (hurry bool) {
-	at := d.at
-	switch mode {
-	case Fast:
-		at = time.Now().Add(fastDeadline)
-	case Now:
-		at = time.Now()
-	}
-	if !d.killed && at.Before(d.at) {
-		d.at = at
-		d.timer.Reset(time.Until(at))
-	}
-	return mode != Graceful
 }
 
 // exitCode returns the exit code that an error stands for: 0 for nil, what the

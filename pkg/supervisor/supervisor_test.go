@@ -248,6 +248,78 @@ func TestTheEndOfAPod(t *testing.T) {
 			want: "1h0m0s drain",
 		},
 		{
+			name: "a pod that ends by itself is not hurried by the signal that follows",
+			cfg: func(s *stage) Config {
+				return Config{Units: []Unit{s.unit("a", 5*time.Second)}}
+			},
+			do: func(s *stage) {
+				s.s.End("preempted")
+				stopAt(s, 3*time.Second, Graceful)
+			},
+			want: "0s drain|0s a told|5s a gone",
+		},
+		{
+			name: "a pod that ends by itself is killed by the second signal",
+			cfg: func(s *stage) Config {
+				return Config{Units: []Unit{s.unit("a", time.Hour)}}
+			},
+			do: func(s *stage) {
+				s.s.End("preempted")
+				stopAt(s, 3*time.Second, Graceful)
+				stopAt(s, 4*time.Second, Graceful)
+			},
+			want: "0s drain|0s a told|4s a killed",
+			code: ExitKilled,
+		},
+		{
+			name: "a pod that is told to stop has no second end",
+			cfg: func(s *stage) Config {
+				return Config{Units: []Unit{s.unit("a", 5*time.Second)}}
+			},
+			do: func(s *stage) {
+				stopAt(s, 0, Graceful)
+				time.Sleep(time.Second)
+				s.s.End("preempted")
+			},
+			want: "0s drain|0s a told|5s a gone",
+		},
+		{
+			name: "the end of the machine comes before the deadline",
+			cfg: func(s *stage) Config {
+				return Config{Units: []Unit{s.unit("a", time.Hour)}, Until: func() time.Time { return s.began.Add(5 * time.Second) }}
+			},
+			do:   func(s *stage) { stopAt(s, time.Second, Graceful) },
+			want: "1s drain|1s a told|4s a killed",
+			code: ExitKilled,
+		},
+		{
+			name: "what ends with the machine gets two seconds at least",
+			cfg: func(s *stage) Config {
+				return Config{Units: []Unit{s.unit("a", time.Hour)}, Until: func() time.Time { return s.began.Add(1100 * time.Millisecond) }}
+			},
+			do:   func(s *stage) { stopAt(s, time.Second, Graceful) },
+			want: "1s drain|1s a told|3s a killed",
+			code: ExitKilled,
+		},
+		{
+			name: "an end of the machine in the past is not believed",
+			cfg: func(s *stage) Config {
+				return Config{Units: []Unit{s.unit("a", time.Hour)}, Until: func() time.Time { return s.began }}
+			},
+			do:   func(s *stage) { stopAt(s, time.Second, Graceful) },
+			want: "1s drain|1s a told|11s a killed",
+			code: ExitKilled,
+		},
+		{
+			name: "a machine of which nobody knows the end has none",
+			cfg: func(s *stage) Config {
+				return Config{Units: []Unit{s.unit("a", time.Hour)}, Until: func() time.Time { return time.Time{} }}
+			},
+			do:   func(s *stage) { stopAt(s, time.Second, Graceful) },
+			want: "1s drain|1s a told|11s a killed",
+			code: ExitKilled,
+		},
+		{
 			name: "a signal during start-up starts nothing",
 			cfg: func(s *stage) Config {
 				s.s.Stop(Graceful, "early")

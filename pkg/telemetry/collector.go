@@ -31,6 +31,8 @@ type Sources struct {
 	Board   *status.Board
 	Usage   func(process string) (Usage, bool) // false while not known
 	Logs    iter.Seq[LogCount]                 // each kind at most once
+	Events  *Events                            // nil: none are sent
+	Lost    func() uint64                      // messages that the sender of events had to drop, or nil
 	Version string
 	Commit  string
 }
@@ -52,11 +54,16 @@ func (m *Metrics) Register(reg prometheus.Registerer, src Sources) error {
 }
 
 // Gatherer returns what gathers all that Register publishes. It registers when it
-// is first asked, which takes a while, and then tells of errors.
-func (m *Metrics) Gatherer(src Sources) prometheus.Gatherer {
+// is first asked, which takes a while, and what more makes then too, and then tells
+// of errors.
+func (m *Metrics) Gatherer(src Sources, more ...func() prometheus.Collector) prometheus.Gatherer {
 	registry := sync.OnceValues(func() (*prometheus.Registry, error) {
 		reg := prometheus.NewRegistry()
-		return reg, m.Register(reg, src)
+		errs := []error{m.Register(reg, src)}
+		for _, c := range more {
+			errs = append(errs, reg.Register(c()))
+		}
+		return reg, errors.Join(errs...)
 	})
 	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
 		reg, err := registry()
@@ -97,6 +104,8 @@ type descs struct {
 	probe    desc
 	lines    desc
 	dropped  desc
+	events   desc
+	lost     desc
 	build    desc
 }
 
@@ -117,6 +126,8 @@ func newDescs() *descs {
 		probe:    describe(histo, "probe_duration_seconds", "How long checks of a probe took.", "probe", "process_name"),
 		lines:    describe(counter, "log_lines_total", "Lines of the process that were passed on.", "level", "process_name", "stream"),
 		dropped:  describe(counter, "log_dropped_lines_total", "Lines of the process that were dropped.", "process_name", "reason", "stream"),
+		events:   describe(counter, "events_sent_total", "Events given to the sender to the metrics server; what it has no room for is in events_dropped_total.", "type"),
+		lost:     describe(counter, "events_dropped_total", "Events that could not be sent to the metrics server."),
 		build:    describe(gauge, "build_info", "Always 1.", "commit", "goversion", "version"),
 	}
 }
@@ -130,7 +141,7 @@ type collector struct {
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []desc{
 		c.up, c.ready, c.restarts, c.runs, c.exit, c.start, c.cpu, c.memory,
-		c.fds, c.maxFDs, c.threads, c.probes, c.probe, c.lines, c.dropped, c.build,
+		c.fds, c.maxFDs, c.threads, c.probes, c.probe, c.lines, c.dropped, c.events, c.lost, c.build,
 	} {
 		ch <- d.Desc
 	}
@@ -163,6 +174,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			}
 		}
 	}
+	out.events(c.src)
 	out.send(out.build, 1, label("commit", c.src.Commit), label("goversion", runtime.Version()), label("version", c.src.Version))
 }
 
@@ -200,6 +212,20 @@ func (o output) usage(r *record, u Usage, pid int) {
 	if u.MaxFDs > 0 {
 		o.send(o.maxFDs, float64(u.MaxFDs), r.labels...)
 	}
+}
+
+func (o output) events(src Sources) {
+	if src.Events == nil {
+		return
+	}
+	sent, dropped := src.Events.Counts()
+	for _, c := range sent {
+		o.send(o.descs.events, float64(c.N), label("type", c.Type))
+	}
+	if src.Lost != nil {
+		dropped = src.Lost()
+	}
+	o.send(o.lost, float64(dropped))
 }
 
 func (o output) counted(r *record) {

@@ -44,6 +44,7 @@ type builder struct {
 	ended    func(name string, pid int, cpu time.Duration)
 	oom      *telemetry.OOM
 	beats    *api.Heartbeats
+	outbox   *telemetry.Events                 // may be nil
 	ring     func(process string) *output.Ring // nil: nobody may look at lines
 	log      *slog.Logger
 }

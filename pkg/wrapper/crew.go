@@ -28,6 +28,7 @@ func (b *builder) member(s *spec.Process, board *status.Board) (*member, error) 
 	if err != nil {
 		return nil, cli.Usagef("%s: process %s: %w", s.Source, s.Name, err)
 	}
+	b.outbox.Command(s.Name, s.Exec.Command[0])
 	return &member{spec: s, cfg: cfg, proc: process.New(cfg, board), starter: starter}, nil
 }
 

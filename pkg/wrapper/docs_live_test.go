@@ -20,7 +20,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/process-wrapper/process-wrapper/pkg/api"
+	"github.com/process-wrapper/process-wrapper/pkg/datagram"
 	"github.com/process-wrapper/process-wrapper/pkg/output"
+	"github.com/process-wrapper/process-wrapper/pkg/preempt"
 	"github.com/process-wrapper/process-wrapper/pkg/process"
 	"github.com/process-wrapper/process-wrapper/pkg/status"
 	"github.com/process-wrapper/process-wrapper/pkg/telemetry"
@@ -149,12 +151,24 @@ func crashed(t *testing.T) (*status.Board, api.Config, *prometheus.Registry) {
 	board.PutCheck(status.Check{Process: "web", Probe: "http", Result: status.Pass, Time: began, Duration: time.Second})
 	usage := telemetry.Usage{PID: 42, Time: time.Now(), MaxFDs: 1024}
 	reg := prometheus.NewRegistry()
+	events := telemetry.NewEvents(&datagram.Sender{}, nil)
+	events.Terminating("SIGTERM")
 	err := metrics.Register(reg, telemetry.Sources{
-		Board: board,
-		Usage: func(string) (telemetry.Usage, bool) { return usage, true },
+		Board:  board,
+		Events: events,
+		Usage:  func(string) (telemetry.Usage, bool) { return usage, true },
 		Logs: func(yield func(telemetry.LogCount) bool) {
 			_ = yield(telemetry.LogCount{Process: "web", Stream: "stdout", Level: "info", Lines: 1}) &&
 				yield(telemetry.LogCount{Process: "web", Stream: "stdout", Reason: "rate", Lines: 1})
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = reg.Register(evictionCollector{
+		state: func() preempt.Notice { return preempt.Notice{Active: true, Deadline: began} },
+		stats: func() preempt.Stats {
+			return preempt.Stats{Up: true, LastSuccess: began, Requests: map[string]uint64{"200": 1}}
 		},
 	})
 	if err != nil {

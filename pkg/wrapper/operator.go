@@ -70,6 +70,9 @@ func (o operator) Do(ctx context.Context, verb api.Verb, name string) ([]string,
 	if err != nil {
 		return nil, err
 	}
+	if err := o.startable(); err != nil && verb != api.Stop {
+		return nil, err
+	}
 	var c supervisor.Change
 	switch verb {
 	case api.Start:

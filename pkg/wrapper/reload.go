@@ -94,6 +94,9 @@ func (p *pod) reload(ctx context.Context) (reloaded, error) {
 
 // reloadable says why there is nothing to be read again.
 func (p *pod) reloadable() error {
+	if err := p.startable(); err != nil {
+		return err
+	}
 	switch {
 	case p.flags.Run.config != nil:
 		return errors.New("it came from the command line, which cannot change: give -config a file")
@@ -204,6 +207,7 @@ func (p *pod) forget(name string) {
 	p.metrics.Forget(name)
 	p.counts.forget(name)
 	p.events.Forget(name)
+	p.outbox.Forget(name)
 	p.rings.forget(name)
 }
 

@@ -11,10 +11,15 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/process-wrapper/process-wrapper/pkg/api"
 	"github.com/process-wrapper/process-wrapper/pkg/cli"
 	"github.com/process-wrapper/process-wrapper/pkg/command"
+	"github.com/process-wrapper/process-wrapper/pkg/datagram"
 	"github.com/process-wrapper/process-wrapper/pkg/output"
+	kube "github.com/process-wrapper/process-wrapper/pkg/pod"
+	"github.com/process-wrapper/process-wrapper/pkg/preempt"
 	"github.com/process-wrapper/process-wrapper/pkg/prommerge"
 	"github.com/process-wrapper/process-wrapper/pkg/spec"
 	"github.com/process-wrapper/process-wrapper/pkg/status"
@@ -44,7 +49,9 @@ type pod struct {
 	ready   *api.ReadinessFile
 	beats   *api.Heartbeats
 	profile *profiler
-	counts  counts // of the processes' streams
+	outbox  *telemetry.Events // events for a metrics server; nil: none are sent
+	sender  *datagram.Sender  // of the events
+	counts  counts            // of the processes' streams
 	merger  *prommerge.Merger
 	pages   atomic.Pointer[[]page] // of the processes' metrics
 	env     *environment
@@ -59,6 +66,10 @@ type pod struct {
 	crew      crew
 
 	broken atomic.Bool // something ended that must not
+
+	eviction *eviction
+	watcher  *preempt.Watcher // nil: preemption is not watched for
+	kube     *kube.Config     // nil: the pod's status is not watched
 }
 
 // usage is what the API shows of what a process consumes.
@@ -209,23 +220,28 @@ func newPod(call *cli.Call, f *flags, env *environment) (*pod, error) {
 		}
 	}
 	p.metrics = telemetry.NewMetrics()
-	p.board = status.NewBoard(p.metrics, p.events, newJournal(p.log))
+	if p.outbox, p.sender, err = newEvents(env); err != nil {
+		return nil, cli.Usagef("%v", err)
+	}
+	p.board = status.NewBoard(p.metrics, p.events, newJournal(p.log), p.outbox)
 	p.sampler = telemetry.NewSampler(p.log)
 	p.ready = &api.ReadinessFile{Path: f.ReadinessFile, Log: p.log}
 	p.merger = newMerger(f, p.log)
 	build := cli.ReadBuild()
 	p.server = api.NewServer(api.Handler(p.board, api.Config{
 		Metrics: metricsHandler(p.metrics.Gatherer(telemetry.Sources{
-			Board: p.board, Usage: p.sampler.Usage, Logs: p.streams, Version: build.Version, Commit: build.Commit,
-		}), p.log),
+			Board: p.board, Usage: p.sampler.Usage, Logs: p.streams, Events: p.outbox, Lost: p.lost, Version: build.Version, Commit: build.Commit,
+		}, func() prometheus.Collector { return p.evictionMetrics() }), p.log),
 		Prommerge:  p.merger.Handler(p.targets),
 		Heartbeats: p.beats,
 		Usage:      p.usage,
 		History:    p.history,
 		Events:     p.events,
 	}), p.log)
-	p.profile, err = newProfiler(f.PyroscopeURL, env.podName, p.log)
-	return p, err
+	if p.profile, err = newProfiler(f.PyroscopeURL, env.podName, p.log); err != nil {
+		return nil, err
+	}
+	return p, errors.Join(p.evictable(f, env), p.terminable(f, env))
 }
 
 // stdoutFails tells on stderr what stdout did not take.
@@ -246,7 +262,7 @@ func (p *pod) build(cfg *spec.Config, format output.Format) ([]supervisor.Unit, 
 		environ: spec.CleanEnv(os.Environ()), format: format, deadline: p.flags.GracefulShutdownDeadline,
 		out: p.out, err: p.err, reaper: p.reaper, queue: newQueue(p.units.Halt(), maxStarts), pod: p.units,
 		counters: p.counts.add, memory: p.sampler.Watch,
-		ended: p.sampler.Ended, oom: telemetry.NewOOM(), beats: p.beats, log: p.log,
+		ended: p.sampler.Ended, oom: telemetry.NewOOM(), beats: p.beats, outbox: p.outbox, log: p.log,
 	}
 	if p.control != nil {
 		p.builder.ring = p.rings.of
@@ -343,13 +359,21 @@ func (p *pod) serve(ctx context.Context, signals *signals, units []supervisor.Un
 		}
 	})
 	wg.Go(func() { p.profile.run(helpers) })
+	wg.Go(func() { p.sendEvents(helpers) })
 	wg.Go(func() { tidy(helpers, p.board, p.log) })
 	wg.Go(func() { announce(helpers, p.board, p.log) })
+	if p.watcher != nil {
+		wg.Go(func() { p.watcher.Run(helpers) })
+	}
+	if p.kube != nil {
+		wg.Go(func() { p.watchPod(helpers) })
+	}
 
 	code := p.units.Run(ctx, supervisor.Config{
 		Units:      units,
 		DrainDelay: p.flags.DrainDelay,
 		Deadline:   p.flags.GracefulShutdownDeadline,
+		Until:      p.eviction.deadline,
 		OnDrain:    p.drain,
 		Linger:     len(units) == 0,
 	})
@@ -360,6 +384,7 @@ func (p *pod) serve(ctx context.Context, signals *signals, units []supervisor.Un
 	if p.broken.Load() {
 		code = max(code, 1)
 	}
+	p.eviction.close()
 	p.log.Info("ended", "code", code)
 	if p.units.Kill().Err() != nil {
 		p.out.FlushWithin(lateFlush)
@@ -396,11 +421,14 @@ func (p *pod) pump(ctx context.Context, pump *output.Pump, name string) {
 // drain takes the pod out of service, before any process is told to stop.
 func (p *pod) drain(reason string, within time.Duration) {
 	p.ready.Remove()
+	why := reason
 	p.board.UpdatePod(func(pod *status.Pod) {
-		pod.Draining, pod.Reason = true, reason
+		why = reasonOf(reason, *pod)
+		pod.Draining, pod.Reason = true, why
 		pod.Deadline = time.Now().Add(within).Round(time.Millisecond)
 	})
-	p.log.Info("leaving service", "reason", reason, "deadline", within.Round(time.Millisecond))
+	p.outbox.Terminating(reason)
+	p.log.Info("leaving service", "reason", why, "deadline", within.Round(time.Millisecond))
 }
 
 // rest ends what no process could be found to have left behind, without grace

@@ -26,6 +26,9 @@ type flags struct {
 	GracefulShutdownDeadline time.Duration `help:"time from SIGTERM or SIGQUIT to SIGKILL" default:"10s"`
 	DrainDelay               time.Duration `help:"pause between leaving service and the first SIGTERM" default:"0s"`
 	EnvoyDrain               bool          `help:"drain Envoy's listeners on preemption"`
+	PreemptionProvider       string        `help:"whose metadata server is asked: auto, gce, aws or azure" enum:"auto,gce,aws,azure" default:"auto"`
+	PreemptionAction         string        `help:"what a notice does: drain (leave service), terminate (and end) or none (events only)" enum:"drain,terminate,none" default:"drain"`
+	MainContainers           string        `help:"containers whose end ends the pod, with HANDLE_TERMINATION: all others by default" placeholder:"NAMES"`
 
 	Wait         bool          `help:"wait until the readiness file of another process-wrapper exists"`
 	WaitDeadline time.Duration `help:"how long -wait waits" default:"2m0s"`
@@ -66,6 +69,8 @@ type flags struct {
 type environment struct {
 	config, healthSocket, logFormat, metricsServer, podName string
 	handlePreemption, handleTermination                     string
+	metadataURL, metadataHost, envoyDrainURL                string
+	extraLabels, labelsFile, labelsExclude                  string
 }
 
 func (e *environment) list() []cli.EnvVar {
@@ -78,13 +83,19 @@ func (e *environment) list() []cli.EnvVar {
 		{Name: "NODE_NAME", Help: "spec.nodeName in valueFrom.fieldRef"},
 		{Name: "HOSTNAME", Help: "name of the pod where POD_NAME is not set"},
 		{Name: "HANDLE_PREEMPTION", Help: "leave service when the node is preempted: 1, true or enabled", Value: &e.handlePreemption},
-		{Name: "HANDLE_TERMINATION", Help: "end with the pod's main containers: 1, true or enabled", Value: &e.handleTermination},
+		{Name: "METADATA_URL", Help: "URL of the key preempted of GCE's metadata server; without it, the cloud is found out", Value: &e.metadataURL},
+		{Name: "GCE_METADATA_HOST", Help: "host:port of GCE's metadata server", Value: &e.metadataHost},
+		{Name: "ENVOY_DRAIN_URL", Default: "http://localhost:15000/drain_listeners", Help: "what -envoy-drain posts to, used as it is", Value: &e.envoyDrainURL},
+		{Name: "HANDLE_TERMINATION", Help: "end with the pod's main containers, leave service when Kubernetes evicts it: 1, true or enabled", Value: &e.handleTermination},
 		{Name: envMySQL, Help: "database of sql checks and hooks, user:password@tcp(host:port)/database"},
 		{Name: envPostgres, Help: "database of sql checks and hooks, postgres://user:password@host:port/database"},
 		{Name: envAMQP, Default: defaultAMQP, Help: "broker of amqp checks; the first %v is the user, the second the password"},
 		{Name: envAMQPUser, Default: defaultAMQPUser, Help: "user of amqp checks"},
 		{Name: envAMQPPass, Default: defaultAMQPUser, Help: "password of amqp checks"},
-		{Name: "METRICS_SERVER_ADDRESS", Help: "UDP host:port that gets events", Value: &e.metricsServer},
+		{Name: "METRICS_SERVER_ADDRESS", Help: "UDP host:port of a metrics-server that gets events", Value: &e.metricsServer},
+		{Name: "METRICS_JSON_EXTRA_LABELS", Help: "labels of events as a JSON object of strings", Value: &e.extraLabels},
+		{Name: "METRICS_EXTRA_LABELS_FILE_PATH", Help: "file with labels of events, as the downward API writes a pod's labels", Value: &e.labelsFile},
+		{Name: "METRICS_EXTRA_LABELS_FILE_EXCLUDE", Help: "keys of that file to leave out, separated by commas", Value: &e.labelsExclude},
 	}
 }
 
@@ -155,13 +166,9 @@ func assist(ctx context.Context, call *cli.Call, f *flags, env *environment) err
 // that it works.
 func refuse(call *cli.Call, f *flags, env *environment) error {
 	used := map[string]bool{
-		"-envoy-drain":                       f.EnvoyDrain,
-		"-shared-lock":                       f.SharedLock,
-		"-shared-lock-etcd-tls":              f.SharedLockEtcdTLS,
-		"-shared-lock-url":                   call.Given("shared-lock-url"),
-		"environment HANDLE_PREEMPTION":      enabled(env.handlePreemption),
-		"environment HANDLE_TERMINATION":     enabled(env.handleTermination),
-		"environment METRICS_SERVER_ADDRESS": env.metricsServer != "",
+		"-shared-lock":          f.SharedLock,
+		"-shared-lock-etcd-tls": f.SharedLockEtcdTLS,
+		"-shared-lock-url":      call.Given("shared-lock-url"),
 	}
 	for _, name := range sortedKeys(used) {
 		if used[name] {
@@ -183,6 +190,15 @@ func enabled(value string) bool {
 		return true
 	}
 	return false
+}
+
+// unclear reports whether a value may have been meant to switch something on.
+func unclear(value string) bool {
+	switch strings.ToLower(value) {
+	case "", "0", "false", "disabled", "no", "off":
+		return false
+	}
+	return !enabled(value)
 }
 
 // wait is -wait: it returns when the processes of another wrapper are ready.

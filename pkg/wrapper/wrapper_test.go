@@ -45,13 +45,19 @@ func TestWhatHasNoRuntimeYetIsRefused(t *testing.T) {
 		env  map[string]string
 		want string
 	}{
-		{args: []string{"-envoy-drain"}, want: "-envoy-drain is not supported yet"},
 		{args: []string{"-shared-lock"}, want: "-shared-lock is not supported yet"},
 		{args: []string{"-shared-lock-etcd-tls"}, want: "-shared-lock-etcd-tls is not supported yet"},
 		{args: []string{"-shared-lock-url", "http://x"}, want: "-shared-lock-url is not supported yet"},
-		{env: map[string]string{"HANDLE_PREEMPTION": "true"}, want: "environment HANDLE_PREEMPTION is not supported yet"},
-		{env: map[string]string{"HANDLE_TERMINATION": "enabled"}, want: "environment HANDLE_TERMINATION is not supported yet"},
-		{env: map[string]string{"METRICS_SERVER_ADDRESS": "localhost:9999"}, want: "environment METRICS_SERVER_ADDRESS is not supported yet"},
+		{env: map[string]string{"HANDLE_TERMINATION": "enabled", "KUBERNETES_SERVICE_HOST": ""}, want: "HANDLE_TERMINATION: watch pod: KUBERNETES_SERVICE_HOST or KUBERNETES_SERVICE_PORT is not set"},
+		{env: map[string]string{"HANDLE_TERMINATION": "1", "KUBERNETES_SERVICE_HOST": "::1", "KUBERNETES_SERVICE_PORT": "443", "POD_NAME": "p"}, want: "HANDLE_TERMINATION: watch pod: the namespace"},
+		{args: []string{"-preemption-action", "panic"}, want: `-preemption-action must be one of drain, terminate, none, is "panic"`},
+		{args: []string{"-preemption-provider", "alibaba"}, want: `-preemption-provider must be one of auto, gce, aws, azure, is "alibaba"`},
+		{env: map[string]string{"HANDLE_PREEMPTION": "true", "METADATA_URL": "localhost:8989"}, want: `preemption: METADATA_URL "localhost:8989" is no URL: write http://host:port/path`},
+		{args: []string{"-preemption-provider=aws"}, env: map[string]string{"HANDLE_PREEMPTION": "1", "METADATA_URL": "http://h/x"}, want: "for aws leave out /x, or the variable"},
+		{args: []string{"-envoy-drain"}, env: map[string]string{"ENVOY_DRAIN_URL": "localhost"}, want: `environment variable ENVOY_DRAIN_URL "localhost" is no URL`},
+		{env: map[string]string{"METRICS_SERVER_ADDRESS": "localhost"}, want: "environment variable METRICS_SERVER_ADDRESS: address \"localhost\" is none: write host:port"},
+		{env: map[string]string{"METRICS_SERVER_ADDRESS": "localhost:9999", "METRICS_JSON_EXTRA_LABELS": "{\"a\":1}"}, want: "environment variable METRICS_JSON_EXTRA_LABELS: it is no JSON object of strings"},
+		{env: map[string]string{"METRICS_SERVER_ADDRESS": "localhost:9999", "METRICS_EXTRA_LABELS_FILE_PATH": "/none"}, want: "environment variable METRICS_EXTRA_LABELS_FILE_PATH: open /none"},
 		{args: []string{"-drain-delay", "-1s"}, want: "a duration is negative"},
 		{args: []string{"-pyroscope-url", "localhost:4040"}, want: "-pyroscope-url is no URL: write http://host:4040"},
 		{env: map[string]string{"LOG_FORMAT": "xml"}, want: `environment variable LOG_FORMAT: log format "xml" is unknown`},

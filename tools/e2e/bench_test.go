@@ -35,7 +35,10 @@ func TestMeasure(t *testing.T) {
 		{"thousand", measureThousand},
 		{"react", measureReactions},
 		{"idle", measureIdle},
+		{"preempt", measurePreemption},
+		{"broken", measureBroken},
 		{"restarts", measureRestarts},
+		{"receive", measureReceive},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.run(t, load) })
 	}

@@ -2,7 +2,10 @@ module github.com/process-wrapper/process-wrapper/tools/e2e
 
 go 1.26.0
 
-require github.com/chromedp/chromedp v0.14.2
+require (
+	cloud.google.com/go/compute/metadata v0.10.0
+	github.com/chromedp/chromedp v0.14.2
+)
 
 require (
 	github.com/chromedp/cdproto v0.0.0-20250724212937-08a3db8b4327 // indirect
@@ -11,5 +14,6 @@ require (
 	github.com/gobwas/httphead v0.1.0 // indirect
 	github.com/gobwas/pool v0.2.1 // indirect
 	github.com/gobwas/ws v1.4.0 // indirect
-	golang.org/x/sys v0.34.0 // indirect
+	golang.org/x/net v0.62.0
+	golang.org/x/sys v0.49.0 // indirect
 )

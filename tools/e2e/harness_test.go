@@ -32,6 +32,7 @@ type options struct {
 	stdout    *os.File // given to it as it is, instead of the transcript
 	program   string   // the binary, else that of the build
 	under     []string // a command that executes it
+	account   string   // directory of its service account of Kubernetes, mounted where one is
 }
 
 // wrapper is a running process-wrapper.
@@ -74,6 +75,12 @@ func start(t *testing.T, o options) *wrapper {
 	argv = append(argv, o.args...)
 	if o.nofile > 0 {
 		argv = append([]string{"/bin/sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$@"`, o.nofile), "sh"}, argv...)
+	}
+	if o.account != "" {
+		needs(t, "unshare")
+		needsRoot(t)
+		mount := `mount -t tmpfs none /run && mkdir -p /run/secrets/kubernetes.io && ln -s "$0" /run/secrets/kubernetes.io/serviceaccount && exec "$@"`
+		argv = append([]string{"unshare", "--mount", "/bin/sh", "-c", mount, o.account}, argv...)
 	}
 	if o.namespace {
 		needs(t, "unshare")

@@ -1,0 +1,195 @@
+package datagram
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	packet      = 1432 // bytes that pass every network in one piece
+	flushAfter  = 100 * time.Millisecond
+	resolveEach = 30 * time.Second
+	lastFlush   = time.Second
+)
+
+// ErrFull is why a message was not taken.
+var ErrFull = errors.New("the queue is full")
+
+// SenderConfig bounds a [Sender].
+type SenderConfig struct {
+	Bytes int // that may wait, 1 MiB if 0
+
+	dial func(ctx context.Context, address string) (net.Conn, error) // for tests
+}
+
+// Sender sends messages over UDP, several in one datagram of at most 1,432 bytes
+// unless one alone is larger. It never makes who calls wait: what finds no room is
+// counted. Make one with [NewSender], and Run it.
+type Sender struct {
+	address string
+	cfg     SenderConfig
+	sent    atomic.Uint64
+	dropped atomic.Uint64
+	wake    chan struct{}
+
+	mu      sync.Mutex // guards what follows
+	waiting []byte     // lines
+	count   int
+}
+
+// NewSender returns a sender to a UDP address, host:port. The name of the host is
+// looked up by Run, and again every 30 s.
+func NewSender(address string, cfg SenderConfig) (*Sender, error) {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil || port == "" {
+		return nil, fmt.Errorf("address %q is none: write host:port", address)
+	}
+	if _, err := net.LookupPort("udp", port); err != nil || port == "0" {
+		return nil, fmt.Errorf("address %q has no port: write host:port", address)
+	}
+	if cfg.Bytes <= 0 {
+		cfg.Bytes = 1 << 20
+	}
+	if cfg.dial == nil {
+		cfg.dial = func(ctx context.Context, address string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+			defer cancel()
+			var d net.Dialer
+			return d.DialContext(ctx, "udp", address)
+		}
+	}
+	return &Sender{address: address, cfg: cfg, wake: make(chan struct{}, 1)}, nil
+}
+
+// Counts returns how many messages were sent, and how many were dropped for lack
+// of room or because the kernel would not send them.
+func (s *Sender) Counts() (sent, dropped uint64) { return s.sent.Load(), s.dropped.Load() }
+
+// Put takes a message, or returns [ErrFull]. It does not keep m.
+func (s *Sender) Put(m *Message) error {
+	s.mu.Lock()
+	if len(s.waiting) >= s.cfg.Bytes {
+		s.mu.Unlock()
+		s.dropped.Add(1)
+		return ErrFull
+	}
+	s.waiting = append(Append(s.waiting, m), '\n')
+	s.count++
+	s.mu.Unlock()
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+func (s *Sender) take(last []byte) ([]byte, int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b, n := s.waiting, s.count
+	s.waiting, s.count = last[:0], 0
+	return b, n
+}
+
+// Run sends until ctx ends, then what is waiting.
+func (s *Sender) Run(ctx context.Context) error {
+	var out output
+	defer out.close()
+	t := time.NewTimer(flushAfter)
+	defer t.Stop()
+	var b []byte
+	for {
+		select {
+		case <-s.wake:
+		case <-ctx.Done():
+			lctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastFlush)
+			defer cancel()
+			b, n := s.take(b)
+			s.flush(lctx, &out, b, n)
+			return nil
+		}
+		t.Reset(flushAfter) // more may come for the same datagram
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			continue
+		}
+		var n int
+		b, n = s.take(b)
+		s.flush(ctx, &out, b, n)
+	}
+}
+
+// output is the socket, for as long as what the name stands for is believed.
+type output struct {
+	conn  net.Conn
+	until time.Time
+}
+
+func (o *output) close() {
+	if o.conn != nil {
+		_ = o.conn.Close()
+		o.conn = nil
+	}
+}
+
+func (s *Sender) connect(ctx context.Context, o *output) bool {
+	now := time.Now()
+	if o.conn != nil && now.Before(o.until) {
+		return true
+	}
+	conn, err := s.cfg.dial(ctx, s.address)
+	if err != nil {
+		return o.conn != nil // the old one is better than none
+	}
+	o.close()
+	o.conn, o.until = conn, now.Add(resolveEach)
+	return true
+}
+
+// flush sends n lines.
+func (s *Sender) flush(ctx context.Context, o *output, b []byte, n int) {
+	if n == 0 {
+		return
+	}
+	if !s.connect(ctx, o) {
+		s.dropped.Add(uint64(n))
+		return
+	}
+	for len(b) > 0 {
+		size, lines := fit(b)
+		_ = o.conn.SetWriteDeadline(time.Now().Add(time.Second))
+		if _, err := o.conn.Write(b[:size]); err != nil {
+			// An answer to an earlier datagram, that nobody listens, is told with this one, which was not sent.
+			if _, err = o.conn.Write(b[:size]); err != nil {
+				s.dropped.Add(uint64(lines))
+				b = b[size:]
+				continue
+			}
+		}
+		s.sent.Add(uint64(lines))
+		b = b[size:]
+	}
+}
+
+// fit returns how many bytes and lines go into the next datagram, at least one.
+func fit(b []byte) (size, lines int) {
+	for i, c := range b {
+		if c != '\n' {
+			continue
+		}
+		if lines > 0 && i+1 > packet {
+			break
+		}
+		size, lines = i+1, lines+1
+		if size >= packet {
+			break
+		}
+	}
+	return size, lines
+}

@@ -1,0 +1,196 @@
+package datagram
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// wire is a connection that keeps what is written.
+type wire struct {
+	net.Conn
+	mu     sync.Mutex
+	got    []string
+	fail   int // the next writes
+	closed bool
+}
+
+func (w *wire) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.fail > 0 {
+		w.fail--
+		return 0, errors.New("connection refused")
+	}
+	w.got = append(w.got, string(b))
+	return len(b), nil
+}
+
+func (w *wire) SetWriteDeadline(time.Time) error { return nil }
+
+func (w *wire) Close() error { w.closed = true; return nil }
+
+// sending runs f in a bubble with a sender whose connections are those given.
+func sending(t *testing.T, bytes int, wires []*wire, f func(s *Sender)) (sent, dropped uint64) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		n := 0
+		s, err := NewSender("metrics:9999", SenderConfig{Bytes: bytes, dial: func(context.Context, string) (net.Conn, error) {
+			if n == len(wires) {
+				return nil, errors.New("no such host")
+			}
+			n++
+			return wires[n-1], nil
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = s.Run(ctx) })
+		f(s)
+		cancel()
+		wg.Wait()
+		sent, dropped = s.Counts()
+	})
+	for i, w := range wires {
+		if len(w.got) > 0 && !w.closed {
+			t.Errorf("connection %d is left open", i)
+		}
+	}
+	return sent, dropped
+}
+
+func TestSmallMessagesShareADatagram(t *testing.T) {
+	w := &wire{}
+	sent, dropped := sending(t, 0, []*wire{w}, func(s *Sender) {
+		for i := range 100 {
+			_ = s.Put(&Message{Op: Inc, Name: fmt.Sprint("n", i), Value: 1})
+		}
+		time.Sleep(time.Second)
+		_ = s.Put(&Message{Op: Event, Name: "long", Labels: []Label{{"x", strings.Repeat("x", 3000)}}})
+		_ = s.Put(&Message{Op: Event, Name: "last"}) // flushed at the end
+	})
+	if sent != 102 || dropped != 0 {
+		t.Errorf("%d sent, %d dropped", sent, dropped)
+	}
+	var names []string
+	for _, b := range w.got {
+		if n := strings.Count(b, "\n"); len(b) > 1432 && n > 1 {
+			t.Errorf("%d bytes for %d messages", len(b), n)
+		}
+		for _, m := range read(t, b) {
+			names = append(names, m.(*Message).Name)
+		}
+	}
+	if len(names) != 102 || names[0] != "n0" || names[99] != "n99" || names[101] != "last" || len(w.got) > 6 {
+		t.Errorf("%d datagrams with %d messages: %v", len(w.got), len(names), names)
+	}
+}
+
+func TestWhatFindsNoRoomIsCounted(t *testing.T) {
+	sent, dropped := sending(t, 100, []*wire{{}}, func(s *Sender) {
+		var errs []error
+		for range 5 {
+			errs = append(errs, s.Put(&Message{Op: Inc, Name: strings.Repeat("n", 60)}))
+		}
+		if diff := cmp.Diff([]bool{true, true, false, false, false}, []bool{errs[0] == nil, errs[1] == nil, errs[2] == nil, errs[3] == nil, errs[4] == nil}); diff != "" {
+			t.Error(diff)
+		}
+		if !errors.Is(errs[4], ErrFull) {
+			t.Error(errs[4])
+		}
+	})
+	if sent != 2 || dropped != 3 {
+		t.Errorf("%d sent, %d dropped", sent, dropped)
+	}
+}
+
+func TestTheNameIsLookedUpAgain(t *testing.T) {
+	a, b := &wire{}, &wire{}
+	_, dropped := sending(t, 0, []*wire{a, b}, func(s *Sender) {
+		for range 3 { // the third finds no name, and goes where the second went
+			_ = s.Put(&Message{Op: Inc, Name: "n"})
+			time.Sleep(31 * time.Second)
+		}
+	})
+	if len(a.got) != 1 || len(b.got) != 2 || !a.closed || dropped != 0 {
+		t.Errorf("%q %q, %d dropped", a.got, b.got, dropped)
+	}
+}
+
+func TestAServerThatIsAwayCostsNothingElse(t *testing.T) {
+	w := &wire{fail: 1} // as an ICMP message that came back
+	sent, dropped := sending(t, 0, []*wire{w}, func(s *Sender) {
+		_ = s.Put(&Message{Op: Inc, Name: "n"})
+		time.Sleep(time.Second)
+		w.mu.Lock()
+		w.fail = 2
+		w.mu.Unlock()
+		_ = s.Put(&Message{Op: Inc, Name: "n"})
+	})
+	if sent != 1 || dropped != 1 {
+		t.Errorf("%d sent, %d dropped", sent, dropped)
+	}
+	sent, dropped = sending(t, 0, nil, func(s *Sender) { _ = s.Put(&Message{Op: Inc, Name: "n"}) })
+	if sent != 0 || dropped != 1 {
+		t.Errorf("without a host: %d sent, %d dropped", sent, dropped)
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	for address, want := range map[string]bool{"a:1": true, "[::1]:9999": true, ":9999": true, "a": false, "a:": false, "": false, "a:0": false, "a:x": false, "a:70000": false} {
+		if _, err := NewSender(address, SenderConfig{}); (err == nil) != want {
+			t.Errorf("%q: %v", address, err)
+		}
+	}
+}
+
+func TestReadLabels(t *testing.T) {
+	tests := []struct {
+		name, in, fails string
+		want            []Label
+	}{
+		{name: "what Kubernetes writes", in: "app=\"web\"\nk8s.io/x-y=\"a \\\"b\\\"\\n\\\\c\"\n\nempty=\"\"", want: []Label{{"app", "web"}, {"empty", ""}, {"k8s.io/x-y", "a \"b\"\n\\c"}}},
+		{name: "nothing"},
+		{name: "no value", in: "a=\"b\"\nc", fails: "line 2"},
+		{name: "no quotes", in: "a=b", fails: "line 1"},
+		{name: "single quotes", in: "a='b'", fails: "line 1"},
+		{name: "no key", in: "=\"b\"", fails: "line 1"},
+		{name: "an open quote", in: "a=\"b", fails: "line 1"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := ReadLabels(strings.NewReader(tt.in))
+			if tt.fails != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.fails) {
+					t.Errorf("error %v", err)
+				}
+				return
+			}
+			if diff := cmp.Diff(tt.want, got); err != nil || diff != "" {
+				t.Error(err, diff)
+			}
+		})
+	}
+}
+
+func FuzzReadLabels(f *testing.F) {
+	f.Add("app=\"web\"\nb=\"\\n\"")
+	f.Add("a=`x`\n='")
+	f.Fuzz(func(t *testing.T, in string) {
+		labels, err := ReadLabels(strings.NewReader(in))
+		if err == nil && !slices.IsSortedFunc(labels, func(a, b Label) int { return strings.Compare(a.Name, b.Name) }) {
+			t.Fatal(labels)
+		}
+	})
+}

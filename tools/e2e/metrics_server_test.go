@@ -1,0 +1,294 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// collector is a running metrics-server.
+type collector struct {
+	t               *testing.T
+	cmd             *exec.Cmd
+	stderr          *transcript
+	exited          chan struct{}
+	err             error
+	http, udp, unix string
+}
+
+var (
+	collecting = regexp.MustCompile(`msg="listening" http=(\S+) sockets="\[udp (\S+) unix`)
+	counted    = regexp.MustCompile(`(?m)^(\w+(?:\{[^}\n]*\})?) (\S+)$`)
+)
+
+// collect runs metrics-server until the test ends.
+func collect(t *testing.T, env []string, args ...string) *collector {
+	t.Helper()
+	c := &collector{t: t, stderr: newTranscript(), exited: make(chan struct{}), unix: filepath.Join(t.TempDir(), "app.sock")}
+	args = append([]string{"-udp", "127.0.0.1:0", "-socket", "127.0.0.1:0", "-uds", c.unix}, args...)
+	c.cmd = exec.Command(program("metrics-server"), args...)
+	c.cmd.Env, c.cmd.Stderr = environment(env...), c.stderr
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { c.err = c.cmd.Wait(); close(c.exited) }()
+	t.Cleanup(func() {
+		_ = c.cmd.Process.Kill()
+		<-c.exited
+		if t.Failed() {
+			t.Logf("metrics-server: %s", c.stderr)
+		}
+	})
+	m := c.stderr.waitFor(t, collecting)
+	c.http, c.udp = m[1], m[2]
+	return c
+}
+
+func (c *collector) stop() int {
+	c.t.Helper()
+	_ = c.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-c.exited:
+	case <-time.After(patience):
+		c.t.Fatal("metrics-server does not end")
+	}
+	return code(c.t, c.err)
+}
+
+func (c *collector) send(network, text string) {
+	c.t.Helper()
+	address := c.udp
+	if network == "unix" {
+		address = c.unix
+	}
+	conn, err := net.Dial(network, address)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte(text)); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// sum adds up the series of a name whose labels hold each of with.
+func (c *collector) sum(name string, with ...string) float64 {
+	c.t.Helper()
+	status, page := get(c.t, "http://"+c.http+"/metrics")
+	if status != http.StatusOK {
+		c.t.Fatalf("/metrics is %d", status)
+	}
+	var sum float64
+next:
+	for _, m := range counted.FindAllStringSubmatch(page, -1) {
+		if n, _, _ := strings.Cut(m[1], "{"); n != name {
+			continue
+		}
+		for _, w := range with {
+			if !strings.Contains(m[1], w) {
+				continue next
+			}
+		}
+		v, err := strconv.ParseFloat(m[2], 64)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		sum += v
+	}
+	return sum
+}
+
+func (c *collector) until(want float64, name string, with ...string) {
+	c.t.Helper()
+	eventually(c.t, name, func() error {
+		if got := c.sum(name, with...); got != want {
+			return fmt.Errorf("%s%v is %v, not %v", name, with, got, want)
+		}
+		return nil
+	})
+}
+
+func TestMetricsServerTakesWhatSendersSend(t *testing.T) {
+	c := collect(t, nil, "-extra-labels", "zone:eu", "-allow-shutdown")
+	c.send("udp", `{"name":"jobs","op":"inc","value":2,"labels":[]}`+"\n"+`{"name":"bro`)
+	c.send("unix", `{"name":"jobs","op":"inc","value":3}`)
+	c.until(2, "jobs", `data_source="127.0.0.1:0"`, `zone="eu"`)
+	c.until(3, "jobs", `source_app="app"`)
+	c.until(1, "metrics_server_dropped_total", `reason="truncated"`)
+	for _, path := range []string{"/health", "/ready"} {
+		if status, body := get(t, "http://"+c.http+path); status != http.StatusOK {
+			t.Errorf("%s is %d: %s", path, status, body)
+		}
+	}
+	c.send("udp", `{"op":"shutdown"}`)
+	c.until(1, "metrics_server_dropped_total", `reason="shutdown_not_allowed"`)
+	c.send("unix", `{"op":"shutdown"}`)
+	select {
+	case <-c.exited:
+		if c.err != nil || exists(c.unix) {
+			t.Errorf("it ended with %v, its socket is left: %v", c.err, exists(c.unix))
+		}
+	case <-time.After(patience):
+		t.Error("it does not shut down")
+	}
+}
+
+func TestMetricsServerRefusesFlagsThatMakeNoSense(t *testing.T) {
+	for args, want := range map[string]string{
+		"-uds-mode=999":             "-uds-mode",
+		"-allow-cidr=10.0.0.0/99":   "-allow-cidr",
+		"-extra-labels=a":           "-extra-labels",
+		"-extra-labels=__name__:x":  "keeps for itself",
+		"-max-series=0":             "-max-series",
+		"-remote=host":              "-remote",
+		"-loki-address=loki:3100":   "loki address",
+		"-spool-fsync=sometimes":    "-spool-fsync",
+		"-udp= -uds=":               "nothing to listen on",
+		"-pyroscope-url=http://x:1": "not supported yet",
+	} {
+		r := command(t, nil, append([]string{program("metrics-server"), "-socket", "127.0.0.1:0", "-udp", "127.0.0.1:0", "-uds="}, strings.Fields(args)...)...)
+		if r.code != 2 || !strings.Contains(r.stderr, want) {
+			t.Errorf("%s: exit code %d, %s", args, r.code, r.stderr)
+		}
+	}
+}
+
+func TestMetricsServerPassesOnToAnother(t *testing.T) {
+	far := collect(t, nil)
+	near := collect(t, nil, "-remote", far.udp)
+	for range 50 {
+		near.send("udp", `{"name":"a","op":"inc","value":1,"labels":{"x":"1"}}{"name":"b","op":"set","value":7,"labels":{"instance":"kept"}}`)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	near.until(50, "a")
+	far.until(50, "a", `instance="`+host+`"`, `x="1"`)
+	far.until(7, "b", `instance="kept"`)
+	if n := far.sum("metrics_server_received_total", "udp"); n >= 100 {
+		t.Errorf("%v datagrams for 100 messages", n)
+	}
+}
+
+// TestEventsOfTheWrapper has both programs side by side, as in a pod.
+func TestEventsOfTheWrapper(t *testing.T) {
+	c := collect(t, nil)
+	labels := write(t, "labels", "app.kubernetes.io/name=\"web \\\"x\\\"\"\npod-template-hash=\"1\"\n")
+	w := start(t, options{
+		config: script("flaky", "sleep 1; exit 3", "readiness: {delay: 50ms, period: 100ms, file: {path: /nonexistent}, failureThreshold: 1000}", "backoff: {initial: 50ms}"),
+		env: []string{
+			"METRICS_SERVER_ADDRESS=" + c.udp, "POD_NAME=pod-1", "METRICS_EXTRA_LABELS_FILE_PATH=" + labels,
+			"METRICS_EXTRA_LABELS_FILE_EXCLUDE=pod_template_hash", `METRICS_JSON_EXTRA_LABELS={"team":"a"}`,
+		},
+	})
+	c.until(1, "metrics_server_series") // preempted, at 0
+	if page := c.sum("preempted", `pod="pod-1"`, `team="a"`, `app_kubernetes_io_name="web \"x\""`); page != 0 {
+		t.Errorf("preempted is %v", page)
+	}
+	// Without a store an event is counted as no_sink: readiness, restart, then termination, twice.
+	eventually(t, "events", func() error {
+		if n := c.sum("metrics_server_dropped_total", "no_sink"); n < 2 {
+			return fmt.Errorf("%v events", n)
+		}
+		return nil
+	})
+	if w.metric(`process_wrapper_events_sent_total{type="readiness"}`) < 1 {
+		t.Error("no readiness event is counted")
+	}
+	before := c.sum("metrics_server_dropped_total", "no_sink")
+	w.stop()
+	eventually(t, "the termination", func() error {
+		if n := c.sum("metrics_server_dropped_total", "no_sink"); n < before+2 {
+			return fmt.Errorf("%v events, %v before", n, before)
+		}
+		return nil
+	})
+}
+
+// TestEventsReachBothStores needs VICTORIALOGS, as make test-backends sets it.
+func TestEventsReachBothStores(t *testing.T) {
+	store := os.Getenv("VICTORIALOGS")
+	if store == "" {
+		t.Skip("needs VICTORIALOGS: run make test-backends")
+	}
+	base := "http://" + victoria(t, store)
+	c := collect(t, []string{"METRICS_SERVER_SEARCH_URL=" + base + "/insert/elasticsearch?_time_field=timestamp&_msg_field=name"},
+		"-loki-address", base+"/insert/loki/api/v1/push", "-spool-dir", t.TempDir(), "-opensearch-bulk-period", "100ms")
+	w := start(t, options{
+		config: script("flaky", "sleep 1; exit 3", "readiness: {delay: 50ms, period: 100ms, file: {path: /nonexistent}, failureThreshold: 1000}", "backoff: {initial: 50ms}"),
+		env:    []string{"METRICS_SERVER_ADDRESS=" + c.udp, "POD_NAME=pod-1", "POD_NAMESPACE=ns-1", "NODE_NAME=node-1", `METRICS_JSON_EXTRA_LABELS={"team":"a"}`},
+	})
+	w.until("flaky", "was restarted", func(s state) bool { return s.Restarts > 0 })
+	w.stop()
+	for _, event := range []string{"readiness", "restart", "termination"} {
+		eventually(t, event+" in both stores", func() error {
+			var rows []string
+			have := map[bool]int{}
+			for _, r := range query(t, base) {
+				all := fmt.Sprint(r)
+				if !strings.Contains(all, event) {
+					continue
+				}
+				rows = append(rows, all)
+				have[strings.Contains(r["_stream"], "event_type")]++
+				for _, label := range []string{"pod-1", "ns-1", "node-1", "team"} {
+					if !strings.Contains(all, label) {
+						return fmt.Errorf("no %s in %s", label, all)
+					}
+				}
+			}
+			// Each of the two stores has a termination once, although it was sent twice.
+			if have[true] == 0 || have[false] == 0 || event == "termination" && len(rows) != 2 {
+				return fmt.Errorf("%d rows of Loki, %d of search: %v", have[true], have[false], rows)
+			}
+			return nil
+		})
+	}
+	if code := c.stop(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// victoria runs a store and returns its address.
+func victoria(t *testing.T, path string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	_ = l.Close()
+	cmd := exec.Command(path, "-storageDataPath="+t.TempDir(), "-httpListenAddr="+address, "-loggerLevel=ERROR", "-loki.disableMessageParsing", "-inmemoryDataFlushInterval=1s")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	eventually(t, "VictoriaLogs", func() error { return ok("http://"+address+"/health", time.Second) })
+	return address
+}
+
+// query returns all rows of a VictoriaLogs.
+func query(t *testing.T, base string) (rows []map[string]string) {
+	t.Helper()
+	_, _ = get(t, base+"/internal/force_flush")
+	_, body := get(t, base+"/select/logsql/query?query=*")
+	for line := range strings.Lines(body) {
+		row := map[string]string{}
+		if err := json.Unmarshal([]byte(line), &row); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
