@@ -88,11 +88,6 @@ test-backends: bin/victoria-logs ## sinks against a real VictoriaLogs
 soak: ## ten million events to metrics-server at a steady rate, some minutes
 	@SOAK=1 go -C tools/e2e test -count=1 -timeout 30m -v -run '^TestSoak$$' .
 
-.PHONY: test-loki
-test-loki: ## sinks against a real Loki; its build takes 11 CPU-minutes and 1.5 GB once
-	@scripts/loki.sh bin/loki
-	@LOKI=$(CURDIR)/bin/loki go test -tags backends -count=1 -run '^TestRealLoki' -v ./pkg/sink/loki
-
 .PHONY: bench
 bench: ## benchmarks, and comparisons with what Debian ships; BENCH=log for one part
 	@scripts/packages.sh 'comparisons with other process managers' $(BENCH_PACKAGES)
