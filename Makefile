@@ -82,12 +82,11 @@ bin/victoria-logs: tools/backends/victorialogs/go.mod tools/backends/victorialog
 test-backends: bin/victoria-logs ## sinks against a real VictoriaLogs
 	@echo '# sinks and VictoriaLogs'
 	@VICTORIALOGS=$(CURDIR)/bin/victoria-logs go test -tags backends -run '^TestVictoriaLogs' $(TESTFLAGS) ./pkg/sink/...
-	@VICTORIALOGS=$(CURDIR)/bin/victoria-logs go -C tools/e2e test -count=1 -run '^TestEventsReachBothStores$$' .
+	@VICTORIALOGS=$(CURDIR)/bin/victoria-logs go -C tools/e2e test -count=1 -run '^Test(EventsReachBothStores|AKilledServerLosesNothingThatIsSpooled)$$' .
 
-.PHONY: test-loki
-test-loki: ## sinks against a real Loki; its build takes 11 CPU-minutes and 1.5 GB once
-	@scripts/loki.sh bin/loki
-	@LOKI=$(CURDIR)/bin/loki go test -tags backends -count=1 -run '^TestRealLoki' -v ./pkg/sink/loki
+.PHONY: soak
+soak: ## ten million events to metrics-server at a steady rate, some minutes
+	@SOAK=1 go -C tools/e2e test -count=1 -timeout 30m -v -run '^TestSoak$$' .
 
 .PHONY: bench
 bench: ## benchmarks, and comparisons with what Debian ships; BENCH=log for one part

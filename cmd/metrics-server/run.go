@@ -153,8 +153,15 @@ func (s *server) serve(ctx context.Context) error {
 	flushing, flush := context.WithCancel(base)
 	defer flush()
 	var back, front errgroup.Group // who takes from others ends last
+	failed := make(chan error, len(s.sinks))
 	for _, r := range s.sinks {
-		back.Go(func() error { return r.Run(flushing) })
+		back.Go(func() error {
+			err := r.Run(flushing)
+			if flushing.Err() == nil { // such as a spool that cannot be opened
+				failed <- err
+			}
+			return err
+		})
 	}
 	if s.forward != nil {
 		back.Go(func() error { return s.forward.Run(flushing) })
@@ -169,6 +176,9 @@ func (s *server) serve(ctx context.Context) error {
 	select {
 	case err = <-httpDone:
 		err = fmt.Errorf("serve: %w", err)
+	case serr := <-failed:
+		s.ending.Store(true)
+		s.log.Error("a sink ended, so the server does", "err", serr)
 	case <-ctx.Done():
 		s.ending.Store(true)
 		s.log.Info("shutting down", "reason", context.Cause(ctx), "delay", s.flags.ShutdownDelay)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -98,7 +99,11 @@ func (r *rig) dial(network, address string) net.Conn {
 
 func write(t testing.TB, c io.Writer, s string) {
 	t.Helper()
-	if _, err := io.WriteString(c, s); err != nil {
+	var err error
+	if !soon(func() bool { // a full queue of unix datagrams says EAGAIN
+		_, err = io.WriteString(c, s)
+		return !errors.Is(err, syscall.EAGAIN)
+	}) || err != nil {
 		t.Fatal(err)
 	}
 }

@@ -2,6 +2,7 @@ package sink
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -36,7 +37,9 @@ func BenchmarkPut(b *testing.B) {
 			}
 			b.StopTimer()
 			cancel()
-			<-done
+			if err := <-done; err != nil && !errors.Is(err, ErrLost) {
+				b.Fatal(err)
+			}
 		})
 	}
 }

@@ -36,26 +36,7 @@ func FuzzReplay(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer s.close()
-		var buf []byte
-		var bodies []string
-		used := 0
-		for rounds := 0; s.pending() > 0; rounds++ {
-			if rounds > len(file) {
-				t.Fatal("reader makes no progress")
-			}
-			p, err := s.read(&buf, nil, size, 1+size%3)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, r := range p.records {
-				bodies = append(bodies, string(r.Body))
-				used += headerSize + fixedSize + len(r.Key) + len(r.ID) + len(r.Body)
-			}
-			used += p.skipped
-			if err := s.commit(p.end, len(p.records)); err != nil {
-				t.Fatal(err)
-			}
-		}
+		bodies, used := readAll(t, s, size, len(file))
 		if !slices.Contains(bodies, "first") || !slices.Contains(bodies, "second") {
 			t.Fatalf("found %q", bodies)
 		}
@@ -66,6 +47,29 @@ func FuzzReplay(f *testing.F) {
 			t.Fatalf("left %v, %v: want lock and cursor", left, err)
 		}
 	})
+}
+
+// readAll reads and commits until nothing is left, and counts the bytes of records and skipped ones.
+func readAll(t *testing.T, s *spool, size, most int) (bodies []string, used int) {
+	var buf []byte
+	for rounds := 0; s.pending() > 0; rounds++ {
+		if rounds > most {
+			t.Fatal("reader makes no progress")
+		}
+		p, err := s.read(&buf, nil, size, 1+size%3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range p.records {
+			bodies = append(bodies, string(r.Body))
+			used += headerSize + fixedSize + len(r.Key) + len(r.ID) + len(r.Body)
+		}
+		used += p.skipped
+		if err := s.commit(p.end, len(p.records)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return bodies, used
 }
 
 func FuzzFrame(f *testing.F) {

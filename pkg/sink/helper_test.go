@@ -107,7 +107,7 @@ func start(t *testing.T, s *Sink) (stop func() error) {
 		once.Do(func() { cancel(); err = <-done })
 		return err
 	}
-	t.Cleanup(func() { stop() })
+	t.Cleanup(func() { _ = stop() })
 	return stop
 }
 

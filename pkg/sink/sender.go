@@ -28,12 +28,17 @@ type sender struct {
 	complained time.Time // the last log line about dead letters
 }
 
-// send runs until ctx has ended and all is sent, hard has ended, or a failure after the end of ctx.
-func (s *Sink) send(ctx, hard context.Context) {
+// newSender is called before anything is appended: what an earlier run left is due at once.
+func newSender(s *Sink) *sender {
 	w := &sender{Sink: s}
 	if s.spool != nil && s.spool.pending() > 0 {
 		w.fall()
 	}
+	return w
+}
+
+// send runs until ctx has ended and all is sent, hard has ended, or a failure after the end of ctx.
+func (w *sender) send(ctx, hard context.Context) {
 	for w.await(ctx, hard) {
 		if !w.fetch() {
 			continue

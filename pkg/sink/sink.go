@@ -150,11 +150,12 @@ func (s *Sink) Run(ctx context.Context) error {
 	defer cancel(nil)
 	soft, stop := context.WithCancel(hard) // ends when Put has begun to refuse
 	defer stop()
+	sender := newSender(s)
 	var wg sync.WaitGroup
 	if s.spool != nil {
 		wg.Go(func() { s.write(soft) })
 	}
-	wg.Go(func() { s.send(soft, hard) })
+	wg.Go(func() { sender.send(soft, hard) })
 	<-ctx.Done()
 	s.queue.close()
 	stop()

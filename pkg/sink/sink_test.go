@@ -188,6 +188,11 @@ func TestDeadLettersSayWhy(t *testing.T) {
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
+	checkDeadLetter(t, file)
+}
+
+func checkDeadLetter(t *testing.T, file string) {
+	t.Helper()
 	raw, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)

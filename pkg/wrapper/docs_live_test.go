@@ -151,9 +151,13 @@ func crashed(t *testing.T) (*status.Board, api.Config, *prometheus.Registry) {
 	board.PutCheck(status.Check{Process: "web", Probe: "http", Result: status.Pass, Time: began, Duration: time.Second})
 	usage := telemetry.Usage{PID: 42, Time: time.Now(), MaxFDs: 1024}
 	reg := prometheus.NewRegistry()
-	events := telemetry.NewEvents(&datagram.Sender{}, nil)
+	sender, err := datagram.NewSender("localhost:9999", datagram.SenderConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := telemetry.NewEvents(sender, nil)
 	events.Terminating("SIGTERM")
-	err := metrics.Register(reg, telemetry.Sources{
+	err = metrics.Register(reg, telemetry.Sources{
 		Board:  board,
 		Events: events,
 		Usage:  func(string) (telemetry.Usage, bool) { return usage, true },

@@ -163,6 +163,15 @@ func TestMetricsServerRefusesFlagsThatMakeNoSense(t *testing.T) {
 	}
 }
 
+func TestMetricsServerEndsWithoutItsSpool(t *testing.T) {
+	file := write(t, "loki", "not a directory")
+	r := command(t, nil, program("metrics-server"), "-socket", "127.0.0.1:0", "-udp", "127.0.0.1:0", "-uds=",
+		"-loki-address", "http://127.0.0.1:1", "-spool-dir", filepath.Dir(file))
+	if r.code != 1 || !strings.Contains(r.stderr, "loki") {
+		t.Errorf("exit code %d, %s", r.code, r.stderr)
+	}
+}
+
 func TestMetricsServerPassesOnToAnother(t *testing.T) {
 	far := collect(t, nil)
 	near := collect(t, nil, "-remote", far.udp)

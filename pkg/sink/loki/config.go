@@ -71,7 +71,7 @@ func checkLabels(labels []string) error {
 	}
 	seen := map[string]bool{}
 	for _, l := range labels {
-		if !model.LabelName(l).IsValidLegacy() || strings.HasPrefix(l, "__") {
+		if !model.LegacyValidation.IsValidLabelName(l) || strings.HasPrefix(l, "__") {
 			return fmt.Errorf("loki label %q: want letters, digits and _, and no __ in front", l)
 		}
 		if seen[l] {

@@ -20,7 +20,7 @@ func parseLabels(key string) (model.LabelSet, error) {
 	set := model.LabelSet{}
 	for rest != "}" {
 		name, value, ok := strings.Cut(rest, "=")
-		if !ok || !model.LabelName(name).IsValidLegacy() || strings.HasPrefix(name, "__") {
+		if !ok || !model.LegacyValidation.IsValidLabelName(name) || strings.HasPrefix(name, "__") {
 			return nil, errKey
 		}
 		d := json.NewDecoder(strings.NewReader(value))

@@ -40,7 +40,7 @@ func start(t *testing.T, c Config) (s *sink.Sink, stop func() error) {
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
 	stop = sync.OnceValue(func() error { cancel(); return <-done })
-	t.Cleanup(func() { stop() })
+	t.Cleanup(func() { _ = stop() })
 	return s, stop
 }
 

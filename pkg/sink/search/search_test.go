@@ -39,7 +39,7 @@ func start(t *testing.T, c Config) (s *sink.Sink, stop func() error) {
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
 	stop = sync.OnceValue(func() error { cancel(); return <-done })
-	t.Cleanup(func() { stop() })
+	t.Cleanup(func() { _ = stop() })
 	return s, stop
 }
 
@@ -130,23 +130,26 @@ func TestIndexIsConfined(t *testing.T) {
 	}
 }
 
+// troubled answers by id, some only for a while.
+func (f *fake) troubled(_, id string, _ map[string]any) (status int, kind, reason string) {
+	again := f.tries["d/"+id] < 4
+	switch {
+	case id == "busy" && again:
+		return 429, "es_rejected_execution_exception", "queue is full"
+	case id == "gone" && again:
+		return 503, "unavailable_shards_exception", "no primary"
+	case id == "disk" && again:
+		return 403, "cluster_block_exception", "index [d] blocked by: [FORBIDDEN/12/index read-only / allow delete (api)]"
+	case id == "mapping":
+		return 400, "mapper_parsing_exception", "failed to parse field [labels.a]"
+	}
+	return 201, "", ""
+}
+
 func TestEachItemIsHandledByItsStatus(t *testing.T) {
 	dir := t.TempDir()
 	f := newFake(t)
-	f.item = func(_, id string, _ map[string]any) (int, string, string) {
-		again := f.tries["d/"+id] < 4
-		switch {
-		case id == "busy" && again:
-			return 429, "es_rejected_execution_exception", "queue is full"
-		case id == "gone" && again:
-			return 503, "unavailable_shards_exception", "no primary"
-		case id == "disk" && again:
-			return 403, "cluster_block_exception", "index [d] blocked by: [FORBIDDEN/12/index read-only / allow delete (api)]"
-		case id == "mapping":
-			return 400, "mapper_parsing_exception", "failed to parse field [labels.a]"
-		}
-		return 201, "", ""
-	}
+	f.item = f.troubled
 	s, stop := start(t, Config{URL: serve(t, f), Index: "d", DataStream: true, Sink: sink.Config{SpoolDir: dir}})
 	for _, id := range []string{"good", "busy", "mapping", "gone", "disk", "good"} {
 		put(t, s, &datagram.Message{Op: datagram.Event, Name: "e", ID: id})

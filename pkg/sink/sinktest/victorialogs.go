@@ -75,8 +75,10 @@ func (v *VictoriaLogs) Kill() {
 // Stop ends it, SIGTERM, so that it keeps what it holds in memory.
 func (v *VictoriaLogs) Stop() { v.signal(syscall.SIGTERM); _ = v.cmd.Wait() }
 
-// Pause stops it where it is, Resume lets it go on.
-func (v *VictoriaLogs) Pause()  { v.signal(syscall.SIGSTOP) }
+// Pause stops it where it is.
+func (v *VictoriaLogs) Pause() { v.signal(syscall.SIGSTOP) }
+
+// Resume lets it go on.
 func (v *VictoriaLogs) Resume() { v.signal(syscall.SIGCONT) }
 
 func (v *VictoriaLogs) signal(s os.Signal) {

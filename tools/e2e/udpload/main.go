@@ -122,7 +122,7 @@ func receive(address string) error {
 	signal.Notify(end, syscall.SIGTERM)
 	go func() {
 		<-end
-		conn.SetReadDeadline(time.Now())
+		_ = conn.SetReadDeadline(time.Now())
 	}()
 	p := ipv4.NewPacketConn(conn)
 	msgs := make([]ipv4.Message, 64)
