@@ -1,0 +1,198 @@
+package etcdstore
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/process-wrapper/process-wrapper/pkg/lock"
+)
+
+// table is what the watch has told of the keys below the prefix. It may lag behind etcd: nothing
+// that must be true is taken from it without a comparison in etcd.
+type table struct {
+	mu      sync.Mutex // guards all
+	rows    map[string]*mvccpb.KeyValue
+	byLease map[int64]map[string]bool
+}
+
+func (t *table) put(kv *mvccpb.KeyValue) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	key := string(kv.Key)
+	t.unlink(key)
+	t.rows[key] = kv
+	if kv.Lease != 0 {
+		if t.byLease[kv.Lease] == nil {
+			t.byLease[kv.Lease] = map[string]bool{}
+		}
+		t.byLease[kv.Lease][key] = true
+	}
+}
+
+func (t *table) remove(key string) (old *mvccpb.KeyValue) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	old = t.rows[key]
+	t.unlink(key)
+	delete(t.rows, key)
+	return old
+}
+
+// unlink drops a key from the index. The caller holds mu.
+func (t *table) unlink(key string) {
+	if old := t.rows[key]; old != nil && old.Lease != 0 {
+		delete(t.byLease[old.Lease], key)
+		if len(t.byLease[old.Lease]) == 0 {
+			delete(t.byLease, old.Lease)
+		}
+	}
+}
+
+func (t *table) get(key string) *mvccpb.KeyValue {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.rows[key]
+}
+
+func (t *table) reset() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.rows, t.byLease = map[string]*mvccpb.KeyValue{}, map[int64]map[string]bool{}
+}
+
+func (t *table) all() []*mvccpb.KeyValue {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := make([]*mvccpb.KeyValue, 0, len(t.rows))
+	for _, kv := range t.rows {
+		all = append(all, kv)
+	}
+	return all
+}
+
+func (t *table) size() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.rows)
+}
+
+// load reads all keys and returns the revision that they are of.
+func (s *Store) load(ctx context.Context) (int64, error) {
+	s.table.reset()
+	from, end, revision := s.prefix, clientv3.GetPrefixRangeEnd(s.prefix), int64(0)
+	for {
+		ctx, cancel := context.WithTimeout(ctx, callTimeout)
+		resp, err := s.client().Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(1000), clientv3.WithRev(revision))
+		cancel()
+		if err != nil {
+			s.failed("load", err)
+			return 0, err
+		}
+		if revision == 0 {
+			revision = resp.Header.Revision
+		}
+		if cluster := hexID(resp.Header.ClusterId); s.cluster == "" {
+			s.cluster = cluster
+		} else if s.cluster != cluster {
+			return 0, fmt.Errorf("this is another cluster: %s, not %s", cluster, s.cluster)
+		}
+		for _, kv := range resp.Kvs {
+			s.table.put(kv)
+		}
+		if !resp.More {
+			return revision, nil
+		}
+		from = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
+	}
+}
+
+// watch follows all keys until the store is closed. Where events may have been missed, it reads all
+// again.
+func (s *Store) watch(revision int64) {
+	for s.live.Err() == nil {
+		err := s.follow(revision)
+		if s.live.Err() != nil {
+			return
+		}
+		s.log.Warn("watch of etcd ended, starting again", "err", err)
+		for {
+			if !s.pause(200 * time.Millisecond) {
+				return
+			}
+			if revision, err = s.load(s.live); err == nil {
+				break
+			}
+		}
+		s.timers.compare(revision)
+		s.observe(lock.Event{Revision: revision})
+	}
+}
+
+// pause returns false when the store is closed.
+func (s *Store) pause(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-s.live.Done():
+		return false
+	}
+}
+
+// follow applies events from behind a revision on, until the watch fails.
+func (s *Store) follow(revision int64) error {
+	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(s.live))
+	defer cancel()
+	for resp := range s.client().Watch(ctx, s.prefix, clientv3.WithPrefix(), clientv3.WithRev(revision+1)) {
+		if err := resp.Err(); err != nil {
+			s.failed("watch", err)
+			return err
+		}
+		for _, event := range resp.Events {
+			s.apply(event)
+		}
+	}
+	return errClosed
+}
+
+func (s *Store) apply(event *clientv3.Event) {
+	key, kv := string(event.Kv.Key), event.Kv
+	name, _, isLock := s.parseKey(key)
+	if event.Type == mvccpb.DELETE {
+		old := s.table.remove(key)
+		s.timers.freed(key, kv.ModRevision)
+		if isLock {
+			e := lock.Event{Ref: lock.Ref{Name: name}, Freed: true, Revision: kv.ModRevision}
+			if old != nil {
+				e.Token = old.CreateRevision
+			}
+			s.observe(e)
+		}
+		return
+	}
+	s.table.put(kv)
+	s.timers.changed(key, kv.ModRevision)
+	if isLock && event.IsCreate() {
+		s.observe(lock.Event{Ref: lock.Ref{Name: name, Token: kv.CreateRevision}, Revision: kv.ModRevision})
+	}
+}
+
+// inside counts the keys that begin so.
+func (t *table) inside(prefix string) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := 0
+	for key := range t.rows {
+		if strings.HasPrefix(key, prefix) {
+			n++
+		}
+	}
+	return n
+}
