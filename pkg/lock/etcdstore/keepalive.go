@@ -79,7 +79,7 @@ func (k *keepalives) send(id int64) (*stream, chan int64, error) {
 
 // open makes a stream. The caller holds mu.
 func (k *keepalives) open() error {
-	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(k.store.ctx))
+	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(k.store.live))
 	s, err := k.store.leases().LeaseKeepAlive(ctx)
 	if err != nil {
 		cancel()
