@@ -25,18 +25,10 @@ type attempt struct {
 func (s *Store) Acquire(ctx context.Context, req lock.Request) (lock.Holder, error) {
 	a := &attempt{req: req, value: newValue(req, s.replica, s.nonce.Add(1))}
 	a.text = a.value.encode()
-	if err := s.lend(ctx, a); err != nil {
-		return lock.Holder{}, err
-	}
 	if req.Slots > 1 {
 		return s.acquireSlot(ctx, a)
 	}
-	key := s.etcdKey(req.Name, 0, 1)
-	holder, kvs, err := s.try(ctx, a, key, 0, clientv3.OpGet(key))
-	if !errors.Is(err, lock.ErrHeld) {
-		return holder, err
-	}
-	return s.held(ctx, a, kvs)
+	return s.acquireOne(ctx, a, s.etcdKey(req.Name, 0, 1))
 }
 
 // lend gives the attempt its lease.
@@ -66,11 +58,12 @@ func (s *Store) held(ctx context.Context, a *attempt, kvs []*mvccpb.KeyValue) (l
 	return s.withTime(holder), lock.ErrHeld
 }
 
-// giveBack returns a lease that was not used and that nobody knows.
+// giveBack returns a lease that was not used and that nobody knows, if the attempt has one.
 func (s *Store) giveBack(a *attempt) {
-	if !a.lease.session {
+	if a.lease != nil && !a.lease.session {
 		s.pool.put(a.lease)
 	}
+	a.lease = nil
 }
 
 // reenter gives a session what it holds already.
@@ -88,7 +81,11 @@ func (s *Store) reenter(ctx context.Context, kv *mvccpb.KeyValue) (lock.Holder, 
 
 // try creates a key. On ErrHeld it returns what els read, and the attempt still has its lease. After
 // every other error nothing is left of the attempt.
-func (s *Store) try(ctx context.Context, a *attempt, key string, slot int, els clientv3.Op) (lock.Holder, []*mvccpb.KeyValue, error) {
+func (s *Store) try(ctx context.Context, a *attempt, key string, slot int) (lock.Holder, []*mvccpb.KeyValue, error) {
+	els := clientv3.OpGet(key)
+	if a.req.Slots > 1 {
+		els = clientv3.OpGet(s.slotsPrefix(a.req.Name), clientv3.WithPrefix())
+	}
 	for granted := false; ; granted = true {
 		w := &write{
 			// Slots of one key come in different batches, or they would get the same token.
@@ -107,7 +104,7 @@ func (s *Store) try(ctx context.Context, a *attempt, key string, slot int, els c
 		}
 		switch {
 		case errors.Is(o.err, rpctypes.ErrLeaseNotFound) && a.lease.session && !granted:
-			if err := s.grantSession(ctx, a.lease); err != nil {
+			if err := s.grantSession(a.lease); err != nil {
 				return lock.Holder{}, nil, err
 			}
 		case o.err != nil:
@@ -123,8 +120,8 @@ func (s *Store) try(ctx context.Context, a *attempt, key string, slot int, els c
 }
 
 // grantSession makes the lease of a session. Another replica may have done so just now.
-func (s *Store) grantSession(ctx context.Context, l *lease) error {
-	made, err := s.grant(ctx, l.id, int64(l.lifetime()/time.Second))
+func (s *Store) grantSession(l *lease) error {
+	made, err := s.grant(l.id, int64(l.lifetime()/time.Second))
 	if errors.Is(err, rpctypes.ErrLeaseExist) {
 		return nil
 	}
@@ -182,45 +179,72 @@ func (s *Store) undo(a *attempt, key string) {
 
 // acquireSlot finds a slot that is free.
 func (s *Store) acquireSlot(ctx context.Context, a *attempt) (lock.Holder, error) {
-	prefix := s.slotsPrefix(a.req.Name)
-	taken := map[int]bool{}
-	for slot := range a.req.Slots { // as far as the watch has told
-		taken[slot] = s.table.get(s.etcdKey(a.req.Name, slot, a.req.Slots)) != nil
-	}
-	for range 2 + a.req.Slots { // each one lost was won by another
-		slot := s.freeSlot(a, taken)
-		key := s.etcdKey(a.req.Name, slot, a.req.Slots)
-		holder, kvs, err := s.try(ctx, a, key, slot, clientv3.OpGet(prefix, clientv3.WithPrefix()))
-		if !errors.Is(err, lock.ErrHeld) {
+	taken, odd := s.seenSlots(a) // as far as the watch has told
+	if odd || a.req.Reentrant {
+		kvs, err := s.read(ctx, a.req.Name, true)
+		if err != nil {
+			return lock.Holder{}, err
+		}
+		if holder, done, err := s.judge(ctx, a, kvs, taken); done {
 			return holder, err
 		}
-		mine := kvs[:0]
-		clear(taken)
-		for _, kv := range kvs {
-			if name, n, ok := s.parseKey(string(kv.Key)); ok && name == a.req.Name {
-				mine = append(mine, kv)
-				taken[n] = true
-			}
-		}
-		for _, kv := range mine {
-			if v := decode(kv.Value); v.Slots != a.req.Slots {
-				s.giveBack(a)
-				present, _ := s.holder(kv)
-				return present, lock.ErrSlots
-			}
-		}
-		if len(mine) >= a.req.Slots || a.req.Reentrant {
-			holder, err := s.held(ctx, a, mine)
-			if !errors.Is(err, lock.ErrHeld) || len(mine) >= a.req.Slots {
-				return holder, err
-			}
+	}
+	for range 2 + a.req.Slots { // each one lost was won by another
+		if a.lease == nil {
 			if err := s.lend(ctx, a); err != nil {
 				return lock.Holder{}, err
 			}
 		}
+		slot := s.freeSlot(a, taken)
+		holder, kvs, err := s.try(ctx, a, s.etcdKey(a.req.Name, slot, a.req.Slots), slot)
+		if !errors.Is(err, lock.ErrHeld) {
+			return holder, err
+		}
+		if holder, done, err := s.judge(ctx, a, kvs, taken); done {
+			return holder, err
+		}
 	}
 	s.giveBack(a)
 	return lock.Holder{}, lock.ErrHeld
+}
+
+// seenSlots tells which slots are taken, and if some were taken with another number of slots.
+func (s *Store) seenSlots(a *attempt) (taken map[int]bool, odd bool) {
+	taken = map[int]bool{}
+	for _, kv := range s.table.slots(s, a.req.Name) {
+		_, slot, _ := s.parseKey(string(kv.Key))
+		v := decode(kv.Value)
+		taken[slot], odd = true, odd || v.Slots != a.req.Slots
+	}
+	return taken, odd
+}
+
+// judge tells if what was read of a semaphore decides the attempt. If not, taken is what is taken.
+func (s *Store) judge(ctx context.Context, a *attempt, kvs []*mvccpb.KeyValue, taken map[int]bool) (holder lock.Holder, done bool, err error) {
+	mine := kvs[:0:0]
+	clear(taken)
+	for _, kv := range kvs {
+		name, slot, ok := s.parseKey(string(kv.Key))
+		if v := decode(kv.Value); ok && name == a.req.Name && v.Slots > 1 {
+			mine = append(mine, kv)
+			taken[slot] = true
+			if v.Slots != a.req.Slots {
+				s.giveBack(a)
+				holder, _ = s.holder(kv)
+				return holder, true, lock.ErrSlots
+			}
+			if a.req.Reentrant && v.Session == a.value.Session {
+				s.giveBack(a)
+				holder, err = s.reenter(ctx, kv)
+				return holder, true, err
+			}
+		}
+	}
+	if len(mine) < a.req.Slots {
+		return holder, false, nil
+	}
+	holder, err = s.held(ctx, a, mine)
+	return holder, true, err
 }
 
 // freeSlot picks a slot that is not taken. Who comes at the same time gets another one; if none

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"sync"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -17,7 +20,8 @@ var errLeaseGone = errors.New("the lease is gone")
 // lease is one of etcd. It lives until sent + life at least: time is taken before the request.
 type lease struct {
 	id      int64
-	session bool   // shared by the locks of a session, never revoked by us but at its end
+	session bool // shared by the locks of a session, never revoked by us but at its end
+	made    time.Time
 	owner   string // the name of the session
 	exposed bool   // known to a client, never used again
 
@@ -68,21 +72,29 @@ func (s *Store) ensure(ctx context.Context, l *lease, keep time.Duration) error 
 	return nil
 }
 
-// grant makes a lease; id 0 lets etcd choose.
-func (s *Store) grant(ctx context.Context, id, seconds int64) (*lease, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+// grant makes a lease; id 0 stands for a new one. It is not bound to a client, who might leave when
+// etcd has made it. One that etcd may have made is revoked.
+func (s *Store) grant(id, seconds int64) (*lease, error) {
+	ctx, cancel := context.WithTimeout(s.ctx, callTimeout)
 	defer cancel()
+	isNew := id == 0
+	if isNew {
+		id = rand.Int64N(math.MaxInt64-1) + 1
+	}
 	sent := time.Now()
 	// Not Lease.Grant, which does not let us choose the id.
-	resp, err := s.leases().LeaseGrant(ctx, grantRequest(id, seconds))
-	if err != nil {
-		if err := rpctypes.Error(err); errors.Is(err, rpctypes.ErrLeaseExist) {
-			return nil, err
-		}
-		s.failed("grant", err)
-		return nil, fmt.Errorf("grant lease: %w", err)
+	resp, err := s.leases().LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: id, TTL: seconds})
+	if err == nil {
+		return &lease{id: resp.ID, life: time.Duration(resp.TTL) * time.Second, sent: sent}, nil
 	}
-	return &lease{id: resp.ID, life: time.Duration(resp.TTL) * time.Second, sent: sent}, nil
+	if err := rpctypes.Error(err); errors.Is(err, rpctypes.ErrLeaseExist) {
+		return nil, err
+	}
+	s.failed("grant", err)
+	if isNew {
+		s.revoke(id, time.Duration(seconds)*time.Second)
+	}
+	return nil, fmt.Errorf("grant lease: %w", err)
 }
 
 // revoke ends a lease and frees its keys, as soon as etcd can be reached, or until it is over anyway.
@@ -128,7 +140,7 @@ func (t *sessions) of(id, seconds int64, owner string) *lease {
 	}
 	l := t.by[id]
 	if l == nil {
-		l = &lease{id: id, life: time.Duration(seconds) * time.Second, session: true, owner: owner}
+		l = &lease{id: id, life: time.Duration(seconds) * time.Second, session: true, owner: owner, made: time.Now()}
 		t.by[id] = l
 	}
 	return l
@@ -146,7 +158,8 @@ func (t *sessions) tidy() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for id, l := range t.by {
-		if !l.lives(-l.lifetime()) { // for as long again, so that one in use is never dropped
+		// As long again as it lives, so that one in use is never dropped.
+		if time.Since(l.made) > l.lifetime() && !l.lives(-l.lifetime()) {
 			delete(t.by, id)
 		}
 	}

@@ -2,7 +2,6 @@ package etcdstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -136,5 +135,3 @@ func leaseCount(t *testing.T, c *clientv3.Client) int {
 	}
 	return len(resp.Leases)
 }
-
-var errNotYet = errors.New("not yet")

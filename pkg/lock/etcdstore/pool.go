@@ -61,7 +61,31 @@ func (p *pool) take(ctx context.Context, seconds int64) (*lease, error) {
 	if got != nil {
 		return got, nil
 	}
-	return p.store.grant(ctx, 0, seconds)
+	return p.wait(ctx, seconds)
+}
+
+// wait grants a lease for a caller; if that is gone by then, it is put into the pool.
+func (p *pool) wait(ctx context.Context, seconds int64) (*lease, error) {
+	granted := make(chan *lease, 1)
+	var err error
+	if !p.store.spawn(func() {
+		var l *lease
+		l, err = p.store.grant(0, seconds)
+		granted <- l
+	}) {
+		return nil, errClosed
+	}
+	select {
+	case l := <-granted:
+		return l, err
+	case <-ctx.Done():
+	}
+	p.store.spawn(func() {
+		if l := <-granted; l != nil {
+			p.put(l)
+		}
+	})
+	return nil, context.Cause(ctx)
 }
 
 // put takes back a lease without keys that no client knows.
@@ -104,7 +128,7 @@ func (p *pool) fill(c *class) {
 // grant adds leases until there are enough.
 func (p *pool) grant(c *class) {
 	for {
-		l, err := p.store.grant(p.store.ctx, 0, c.seconds)
+		l, err := p.store.grant(0, c.seconds)
 		p.mu.Lock()
 		if err == nil && !p.closed {
 			c.free = append(c.free, l)
@@ -133,7 +157,7 @@ func (p *pool) tend() {
 		case <-tick.C:
 			p.tick()
 			p.store.sessions.tidy()
-		case <-p.store.ctx.Done():
+		case <-p.store.live.Done():
 			return
 		}
 	}
@@ -180,7 +204,7 @@ func (p *pool) refresh(stale []*lease) {
 	for _, l := range stale {
 		wg.Go(func() {
 			// One that cannot be kept alive ends by itself.
-			if p.store.ensure(p.store.ctx, l, l.lifetime()) == nil {
+			if p.store.ensure(p.store.live, l, l.lifetime()) == nil {
 				p.put(l)
 			}
 		})

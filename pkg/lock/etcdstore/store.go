@@ -59,6 +59,7 @@ type Store struct {
 	nonce      atomic.Uint64
 	pool       pool
 	sessions   sessions
+	gates      gates
 	keepalives keepalives
 	writes     batcher[*write, lock.Name]
 	checks     batcher[*check, *check]
@@ -160,10 +161,6 @@ func (s *Store) client() *clientv3.Client { return s.etcd }
 
 // leases speaks the protocol of leases itself.
 func (s *Store) leases() pb.LeaseClient { return pb.NewLeaseClient(s.etcd.ActiveConnection()) }
-
-func grantRequest(id, seconds int64) *pb.LeaseGrantRequest {
-	return &pb.LeaseGrantRequest{ID: id, TTL: seconds}
-}
 
 // failed counts an error of etcd.
 func (s *Store) failed(call string, err error) {

@@ -31,7 +31,7 @@ func (s *Store) sweep() {
 
 func (s *Store) sweepSession() error {
 	// The session's own lease is granted here: a session that cannot be granted would block for ever.
-	granted, err := s.grant(s.live, 0, replicaTTL)
+	granted, err := s.grant(0, replicaTTL)
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,11 @@ type table struct {
 	mu      sync.Mutex // guards all
 	rows    map[string]*mvccpb.KeyValue
 	byLease map[int64]map[string]bool
+	bySlots map[string]map[string]bool // the slots of a key, by what comes before their number
 }
+
+// slotBase is what comes before the number of a slot, "" if the key is none.
+func slotBase(key string) string { return key[:strings.LastIndexByte(key, '#')+1] }
 
 func (t *table) put(kv *mvccpb.KeyValue) {
 	t.mu.Lock()
@@ -33,6 +37,24 @@ func (t *table) put(kv *mvccpb.KeyValue) {
 		}
 		t.byLease[kv.Lease][key] = true
 	}
+	if base := slotBase(key); base != "" {
+		if t.bySlots[base] == nil {
+			t.bySlots[base] = map[string]bool{}
+		}
+		t.bySlots[base][key] = true
+	}
+}
+
+// slots returns the holders of a semaphore.
+func (t *table) slots(s *Store, name lock.Name) (all []*mvccpb.KeyValue) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for key := range t.bySlots[s.slotsPrefix(name)] {
+		if found, _, ok := s.parseKey(key); ok && found == name {
+			all = append(all, t.rows[key])
+		}
+	}
+	return all
 }
 
 func (t *table) remove(key string) (old *mvccpb.KeyValue) {
@@ -46,6 +68,12 @@ func (t *table) remove(key string) (old *mvccpb.KeyValue) {
 
 // unlink drops a key from the index. The caller holds mu.
 func (t *table) unlink(key string) {
+	if base := slotBase(key); base != "" {
+		delete(t.bySlots[base], key)
+		if len(t.bySlots[base]) == 0 {
+			delete(t.bySlots, base)
+		}
+	}
 	if old := t.rows[key]; old != nil && old.Lease != 0 {
 		delete(t.byLease[old.Lease], key)
 		if len(t.byLease[old.Lease]) == 0 {
@@ -63,7 +91,7 @@ func (t *table) get(key string) *mvccpb.KeyValue {
 func (t *table) reset() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.rows, t.byLease = map[string]*mvccpb.KeyValue{}, map[int64]map[string]bool{}
+	t.rows, t.byLease, t.bySlots = map[string]*mvccpb.KeyValue{}, map[int64]map[string]bool{}, map[string]map[string]bool{}
 }
 
 func (t *table) all() []*mvccpb.KeyValue {
