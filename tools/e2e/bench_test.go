@@ -36,6 +36,7 @@ func TestMeasure(t *testing.T) {
 		{"react", measureReactions},
 		{"idle", measureIdle},
 		{"restarts", measureRestarts},
+		{"lock", measureLock},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.run(t, load) })
 	}

@@ -17,8 +17,8 @@ const callTimeout = 2 * time.Second
 
 const (
 	maxOps      = 100 // of a batch; etcd's own limit is 128
-	maxWrites   = 2   // batches of writes side by side
-	maxCheckers = 2   // batches of reads side by side
+	maxWrites   = 1   // batches of writes side by side
+	maxCheckers = 1   // batches of reads side by side
 )
 
 var errClosed = errors.New("the store is closed")

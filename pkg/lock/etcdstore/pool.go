@@ -8,8 +8,9 @@ import (
 
 const (
 	poolMin     = 4
-	poolMax     = 1024
-	poolGrants  = 16 // side by side, for one class
+	poolMax     = 128 // as many as are taken while others are granted
+	poolGrants  = 32  // side by side, for one class
+	poolRevokes = 4   // of one class at a tick, so that a crowd that went is not followed by a storm
 	poolTick    = 500 * time.Millisecond
 	poolForgets = 10 * time.Second // a class that nobody asks for
 )
@@ -37,6 +38,12 @@ type class struct {
 func fresh(l *lease) bool {
 	seconds := int64(l.lifetime() / time.Second)
 	return l.lives(l.lifetime() - time.Duration(slackOf(seconds))*time.Second/2)
+}
+
+// refreshAge is the age at which a lease in the pool is kept alive, well before it is not fresh.
+func refreshAge(seconds int64) time.Duration {
+	slack := time.Duration(slackOf(seconds)) * time.Second
+	return max(slack/2-time.Second, slack/4)
 }
 
 // slackOf is how many seconds of a lifetime are slack at most. See lifetime.
@@ -92,7 +99,7 @@ func (p *pool) wait(ctx context.Context, seconds int64) (*lease, error) {
 func (p *pool) put(l *lease) {
 	p.mu.Lock()
 	c := p.class(int64(l.lifetime() / time.Second))
-	if !p.closed && len(c.free) < c.want && fresh(l) {
+	if !p.closed && len(c.free) < max(c.want, poolMin) && fresh(l) {
 		c.free = append(c.free, l)
 		p.mu.Unlock()
 		return
@@ -167,27 +174,31 @@ func (p *pool) tick() {
 	var stale, extra []*lease
 	p.mu.Lock()
 	for seconds, c := range p.classes {
-		if c.takes < c.want/4 && c.want > 1 {
-			c.want /= 2
+		if c.takes < c.want && c.want > poolMin {
+			c.want -= (c.want - c.takes + 7) / 8
 		}
 		c.takes = 0
 		if time.Since(c.used) > poolForgets {
 			c.want = 0
 		}
-		for len(c.free) > c.want { // the oldest first
+		for range poolRevokes {
+			if len(c.free) <= c.want {
+				break
+			}
+			// The oldest first.
 			extra = append(extra, c.free[0])
 			c.free = c.free[1:]
 		}
 		kept := c.free[:0:0]
 		for _, l := range c.free {
-			if l.lives(l.lifetime() - time.Duration(slackOf(seconds))*time.Second/4) {
+			if l.lives(l.lifetime() - refreshAge(seconds)) {
 				kept = append(kept, l)
 			} else {
 				stale = append(stale, l)
 			}
 		}
 		c.free = kept
-		if c.want == 0 && c.granting == 0 {
+		if c.want == 0 && c.granting == 0 && len(c.free)+len(stale) == 0 {
 			delete(p.classes, seconds)
 		}
 	}

@@ -2,7 +2,6 @@ package etcdstore
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -76,24 +75,24 @@ func (s *Store) sweepWhile(ctx context.Context) error {
 // adopt takes the locks of replicas over that are gone for a while. Their time begins anew, since it
 // is not known when they were renewed last.
 func (s *Store) adopt(ctx context.Context, missing map[string]time.Time) {
-	lives := map[string]bool{s.replica: true}
-	rows := s.table.all()
-	for _, kv := range rows {
-		if id, ok := strings.CutPrefix(string(kv.Key), s.replicaKey("")); ok {
-			lives[id] = true
+	gone := map[string]bool{}
+	for _, id := range s.table.others(s.replica) {
+		switch {
+		case s.table.get(s.replicaKey(id)) != nil:
 			delete(missing, id)
+		case missing[id].IsZero():
+			missing[id] = time.Now()
+		case time.Since(missing[id]) >= sweepPatient:
+			gone[id] = true
 		}
 	}
-	for _, kv := range rows {
+	if len(gone) == 0 {
+		return
+	}
+	for _, kv := range s.table.all() {
 		h, ok := s.holder(kv)
 		v := decode(kv.Value)
-		if !ok || v.Version != version || lives[v.Replica] {
-			continue
-		}
-		if missing[v.Replica].IsZero() {
-			missing[v.Replica] = time.Now()
-		}
-		if time.Since(missing[v.Replica]) < sweepPatient {
+		if !ok || v.Version != version || !gone[v.Replica] {
 			continue
 		}
 		if err := s.renewOne(ctx, h.Ref, string(kv.Key), kv).Err; err != nil {

@@ -1,6 +1,7 @@
 package etcdstore
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -20,6 +21,30 @@ type table struct {
 	rows    map[string]*mvccpb.KeyValue
 	byLease map[int64]map[string]bool
 	bySlots map[string]map[string]bool // the slots of a key, by what comes before their number
+	keepers map[string]int             // how many locks a replica keeps the time of
+}
+
+// keeperOf finds the replica in a value, without decoding it: a client may have written the same into
+// a field before, so that the answer is a hint.
+func keeperOf(value []byte) string {
+	_, rest, _ := bytes.Cut(value, []byte(`"replica":"`))
+	id, _, ok := bytes.Cut(rest, []byte{'"'})
+	if !ok {
+		return ""
+	}
+	return string(id)
+}
+
+// others returns the replicas, apart from one, that keep the time of locks.
+func (t *table) others(self string) (ids []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id := range t.keepers {
+		if id != self && id != "" {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // slotBase is what comes before the number of a slot, "" if the key is none.
@@ -31,6 +56,7 @@ func (t *table) put(kv *mvccpb.KeyValue) {
 	key := string(kv.Key)
 	t.unlink(key)
 	t.rows[key] = kv
+	t.keepers[keeperOf(kv.Value)]++
 	if kv.Lease != 0 {
 		if t.byLease[kv.Lease] == nil {
 			t.byLease[kv.Lease] = map[string]bool{}
@@ -68,6 +94,12 @@ func (t *table) remove(key string) (old *mvccpb.KeyValue) {
 
 // unlink drops a key from the index. The caller holds mu.
 func (t *table) unlink(key string) {
+	if old := t.rows[key]; old != nil {
+		keeper := keeperOf(old.Value)
+		if t.keepers[keeper]--; t.keepers[keeper] == 0 {
+			delete(t.keepers, keeper)
+		}
+	}
 	if base := slotBase(key); base != "" {
 		delete(t.bySlots[base], key)
 		if len(t.bySlots[base]) == 0 {
@@ -92,6 +124,7 @@ func (t *table) reset() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.rows, t.byLease, t.bySlots = map[string]*mvccpb.KeyValue{}, map[int64]map[string]bool{}, map[string]map[string]bool{}
+	t.keepers = map[string]int{}
 }
 
 func (t *table) all() []*mvccpb.KeyValue {
