@@ -107,19 +107,14 @@ func (r *runCmd) acquireUntil(ctx context.Context, h *held) error {
 			wait = 0
 		}
 		err := h.acquire(ctx, host, session, wait)
-		var refused *refusal
-		isRefused := errors.As(err, &refused)
-		last := r.Try || r.Wait > 0 && time.Now().After(end)
 		switch {
-		case err == nil:
-			return nil
-		case isRefused && refused.status < 500 && refused.status != http.StatusConflict:
+		case err == nil || isFinal(err):
 			return err
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case last:
+		case r.Try || r.Wait > 0 && time.Now().After(end):
 			return &cli.ExitError{Code: codeLost, Err: err}
-		case isRefused && refused.status == http.StatusConflict && wait > 0:
+		case isHeld(err) && wait > 0:
 			continue
 		}
 		select {
@@ -127,6 +122,17 @@ func (r *runCmd) acquireUntil(ctx context.Context, h *held) error {
 		case <-ctx.Done():
 		}
 	}
+}
+
+func isHeld(err error) bool {
+	var r *refusal
+	return errors.As(err, &r) && r.code == "held"
+}
+
+// isFinal tells if the server will say the same again.
+func isFinal(err error) bool {
+	var r *refusal
+	return errors.As(err, &r) && r.status < 500 && !isHeld(err)
 }
 
 // held is a lock of ours.

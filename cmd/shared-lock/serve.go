@@ -86,7 +86,6 @@ func answer(ctx context.Context, web *http.Server, l net.Listener, failed <-chan
 		return fmt.Errorf("serve: %w", err)
 	case err := <-failed:
 		_ = web.Close() // the end of etcd is what to tell
-		<-done
 		return fmt.Errorf("the embedded etcd ended: %w", err)
 	case <-ctx.Done():
 	}

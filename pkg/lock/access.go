@@ -82,15 +82,8 @@ func (g *grant) check() (hash [sha256.Size]byte, err error) {
 	case len(g.Rights) == 0:
 		return hash, fmt.Errorf("it has no rights: give some of read, hold, force")
 	}
-	for _, r := range g.Rights {
-		if r != read && r != hold && r != force {
-			return hash, fmt.Errorf("%q is no right: there are read, hold and force", r)
-		}
-	}
-	for _, n := range g.Namespaces {
-		if n != "*" && checkNamespace(n) != nil {
-			return hash, fmt.Errorf("%q is no namespace", n)
-		}
+	if err := g.checkLists(); err != nil {
+		return hash, err
 	}
 	if g.Token != "" {
 		return sha256.Sum256([]byte(g.Token)), nil
@@ -102,6 +95,20 @@ func (g *grant) check() (hash [sha256.Size]byte, err error) {
 	return [sha256.Size]byte(b), nil
 }
 
+func (g *grant) checkLists() error {
+	for _, r := range g.Rights {
+		if r != read && r != hold && r != force {
+			return fmt.Errorf("%q is no right: there are read, hold and force", r)
+		}
+	}
+	for _, n := range g.Namespaces {
+		if n != "*" && checkNamespace(n) != nil {
+			return fmt.Errorf("%q is no namespace", n)
+		}
+	}
+	return nil
+}
+
 // may tells if g allows it for the keys of a name.
 func (g *grant) may(what right, name Name) bool {
 	ok := slices.Contains(g.Rights, what) || what == read && slices.Contains(g.Rights, hold)
@@ -110,7 +117,7 @@ func (g *grant) may(what right, name Name) bool {
 	return ok && in && slices.ContainsFunc(g.Prefixes, func(p string) bool { return strings.HasPrefix(name.Key, p) })
 }
 
-// known finds the token of a request. It is nil where everybody may do everything.
+// grantOf finds the token of a request. It is nil where everybody may do everything.
 func (s *Server) grantOf(r *http.Request) (*grant, error) {
 	if s.access == nil {
 		return nil, nil
@@ -124,6 +131,7 @@ func (s *Server) grantOf(r *http.Request) (*grant, error) {
 	return nil, &problem{http.StatusUnauthorized, "unauthorized", "send a known token as Authorization: Bearer"}
 }
 
+// known refuses requests without a known token, where one is needed.
 func (s *Server) known(r *http.Request) error {
 	_, err := s.grantOf(r)
 	return err

@@ -12,6 +12,7 @@ type metrics struct {
 	acquire  prometheus.Histogram
 	waited   prometheus.Histogram
 	renew    prometheus.Histogram
+	handover prometheus.Histogram
 	forced   prometheus.Counter
 }
 
@@ -28,13 +29,14 @@ func newMetrics(s *Server, reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "shared_lock_requests_total",
 			Help: "Acquisitions and renewals by result: ok, held, gone, unknown."}, []string{"op", "result"}),
-		acquire: histogram("shared_lock_acquire_duration_seconds", "Time of acquisitions that did not wait."),
-		waited:  histogram("shared_lock_wait_duration_seconds", "Time of acquisitions that were told to wait and had success."),
-		renew:   histogram("shared_lock_renew_duration_seconds", "Time of renewals."),
-		forced:  prometheus.NewCounter(prometheus.CounterOpts{Name: "shared_lock_forced_total", Help: "Holders that lost their lock by force."}),
+		acquire:  histogram("shared_lock_acquire_duration_seconds", "Time of acquisitions that did not wait."),
+		waited:   histogram("shared_lock_wait_duration_seconds", "Time of acquisitions that were told to wait and had success."),
+		renew:    histogram("shared_lock_renew_duration_seconds", "Time of renewals."),
+		handover: histogram("shared_lock_handover_duration_seconds", "Time from when a key was freed to when a waiter had it."),
+		forced:   prometheus.NewCounter(prometheus.CounterOpts{Name: "shared_lock_forced_total", Help: "Holders that lost their lock by force."}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.requests, m.acquire, m.waited, m.renew, m.forced,
+		reg.MustRegister(m.requests, m.acquire, m.waited, m.renew, m.handover, m.forced,
 			gauge("shared_lock_waiters", "Clients that wait for a lock at this replica.", s.queues.size),
 			gauge("shared_lock_listeners", "Clients that listen to events.", s.hub.size))
 	}
@@ -66,4 +68,10 @@ func (m *metrics) acquired(err error, waited bool, took time.Duration) {
 func (m *metrics) renewed(err error, took time.Duration) {
 	m.requests.WithLabelValues("renew", result(err)).Inc()
 	m.renew.Observe(took.Seconds())
+}
+
+func (m *metrics) handedOver(freed time.Time) {
+	if !freed.IsZero() {
+		m.handover.Observe(time.Since(freed).Seconds())
+	}
 }

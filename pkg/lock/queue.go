@@ -3,6 +3,7 @@ package lock
 import (
 	"container/list"
 	"sync"
+	"time"
 )
 
 // queues are the waiters of this replica, one queue for each key. Only the first one of a queue asks
@@ -17,6 +18,7 @@ type queue struct {
 	waiters list.List // of *waiter, in the order of coming
 	changes int       // how often the key was freed, or events may have been missed
 	freed   int64     // revision of the last time
+	at      time.Time // of that; zero: not yet
 	holder  Holder    // as last seen
 }
 
@@ -111,6 +113,13 @@ func (q *queues) holder(w *waiter) Holder {
 	return w.queue.holder
 }
 
+// freedAt is when the key was last freed, zero if that is not known.
+func (q *queues) freedAt(w *waiter) time.Time {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return w.queue.at
+}
+
 // observe wakes who has to ask.
 func (q *queues) observe(e Event) {
 	q.mu.Lock()
@@ -129,7 +138,7 @@ func (q *queues) observe(e Event) {
 // change wakes the first. The caller holds mu.
 func (l *queue) change(revision int64) {
 	l.changes++
-	l.freed = max(l.freed, revision)
+	l.freed, l.at = max(l.freed, revision), time.Now()
 	if first := l.waiters.Front(); first != nil {
 		first.Value.(*waiter).poke()
 	}

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"testing"
 	"time"
 )
@@ -33,18 +32,6 @@ type lockBench struct {
 	endpoint      string
 	runs          int
 }
-
-// lockServer is a program that runs until the test ends.
-type lockServer struct {
-	cmd    *exec.Cmd
-	stderr *transcript
-	url    string
-}
-
-var (
-	embeddedServes = regexp.MustCompile(`msg="embedded etcd serves" addr=(\S+)`)
-	lockListens    = regexp.MustCompile(`msg="?listening"? addr=(\S+)`)
-)
 
 func startLockBench(t *testing.T) *lockBench {
 	b := &lockBench{t: t, tool: filepath.Join(t.TempDir(), "lockload")}
@@ -69,24 +56,6 @@ func startLockBench(t *testing.T) *lockBench {
 		return err
 	})
 	return b
-}
-
-func startLockServer(t *testing.T, env []string, argv ...string) *lockServer {
-	t.Helper()
-	s := &lockServer{cmd: exec.Command(argv[0], argv[1:]...), stderr: newTranscript()}
-	s.cmd.Env = environment(append([]string{"SHARED_LEASE_ETCD_ENDPOINTS=127.0.0.1:0"}, env...)...)
-	s.cmd.Stderr = s.stderr
-	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = s.cmd.Process.Signal(os.Interrupt) // it may have ended
-		_ = s.cmd.Wait()
-		if t.Failed() {
-			t.Logf("%v:\n%s", argv, s.stderr)
-		}
-	})
-	return s
 }
 
 // lockRun is what one run of clients came to. CPU is that of etcd and server.

@@ -208,7 +208,6 @@ func TestBearerTokens(t *testing.T) {
 // stopper is a proxy in front of etcd that can be made to swallow everything.
 type stopper struct {
 	net.Listener
-	mu      sync.Mutex
 	stopped chan struct{} // closed: nothing passes
 	wg      sync.WaitGroup
 }
