@@ -23,17 +23,22 @@ func normalize(model *kong.Application, args []string) ([]string, error) {
 	node := model.Node
 	flags := flagsOf(node)
 	out := make([]string, 0, len(args))
+	positionals := 0 // of node
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
-		if arg == "--" || passesThrough(node, arg) {
+		if arg == "--" || passesThrough(node, arg, positionals) {
 			return append(out, args[i:]...), nil
 		}
 		if len(arg) < 2 || arg[0] != '-' {
 			out = append(out, arg)
-			var err error
-			if node, err = descend(node, arg); err != nil {
+			next, err := descend(node, arg)
+			if err != nil {
 				return nil, err
 			}
+			if positionals++; next != node {
+				positionals = 0
+			}
+			node = next
 			flags = flagsOf(node)
 			continue
 		}
@@ -203,18 +208,18 @@ func defaultCommand(node *kong.Node) *kong.Node {
 	return nil
 }
 
-// passesThrough says whether arg and all that follows is for another program: at once, or, by
-// `passthrough:"partial"`, from the first argument that is no flag.
-func passesThrough(node *kong.Node, arg string) bool {
+// passesThrough says whether arg, behind so many positionals of its command, and all that follows is
+// for another program: at once, or, by `passthrough:"partial"`, from the first argument that is no flag.
+func passesThrough(node *kong.Node, arg string, positionals int) bool {
 	if node.Passthrough {
 		return true
 	}
-	for _, p := range node.Positional {
+	for i, p := range node.Positional {
 		switch p.PassthroughMode {
 		case kong.PassThroughModeAll:
-			return true
+			return positionals >= i
 		case kong.PassThroughModePartial:
-			return len(arg) < 2 || arg[0] != '-'
+			return positionals >= i && (len(arg) < 2 || arg[0] != '-')
 		}
 	}
 	return false

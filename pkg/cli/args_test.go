@@ -222,3 +222,27 @@ func TestFlagsBehindASubcommandBelongToIt(t *testing.T) {
 		})
 	}
 }
+
+func TestWhatPassesThroughBeginsBehindTheOtherPositionals(t *testing.T) {
+	var flags struct {
+		Under struct {
+			TTL  string   `name:"ttl"`
+			Key  string   `arg:""`
+			Args []string `arg:"" passthrough:""`
+		} `cmd:""`
+	}
+	parser, err := kong.New(&flags)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ line, want string }{
+		{"under -ttl 1s web -- sh -c x", "under --ttl=1s web -- sh -c x"},
+		{"under -ttl 1s web sh -c x", "under --ttl=1s web sh -c x"},
+		{"under web -- sh -ttl x", "under web -- sh -ttl x"},
+	} {
+		got, err := normalize(parser.Model, strings.Fields(test.line))
+		if err != nil || strings.Join(got, " ") != test.want {
+			t.Errorf("%s: %v %v, want %s", test.line, got, err, test.want)
+		}
+	}
+}

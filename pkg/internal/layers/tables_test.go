@@ -80,6 +80,7 @@ var theirs = map[string][]string{
 	"go.etcd.io/etcd/api/v3":                   {"pkg/lock/etcdstore"},
 	"go.etcd.io/etcd/client/v3":                {"pkg/lock/etcdstore"},
 	"go.etcd.io/etcd/server/v3":                {"pkg/lock/etcdstore"},
+	"go.uber.org/zap":                          {"pkg/lock/etcdstore", "cmd/shared-lock"}, // the logger that etcd asks for
 	"golang.org/x/net":                         {"pkg/probe", "pkg/probe/grpc"},
 	"golang.org/x/sync":                        {"pkg/*", "cmd/*"},
 	"golang.org/x/sys":                         {"pkg/*"},
