@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -52,7 +51,11 @@ func serve(ctx context.Context, f *flags, log *slog.Logger) error {
 	defer end()
 
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
+	reg.MustRegister(
+		prometheus.NewGoCollector(),                                       //nolint:staticcheck // the package collectors links database/sql
+		prometheus.NewProcessCollector(prometheus.ProcessCollectorOpts{}), //nolint:staticcheck // the same
+		buildInfo(),
+	)
 	srv := lock.NewServer(lock.Options{Access: access, Registry: reg, Log: log})
 	store := etcdstore.New(etcd, etcdstore.Options{Prefix: f.EtcdPrefix, Observe: srv.Observe, Registry: reg, Log: log})
 	defer store.Close()

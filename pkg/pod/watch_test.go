@@ -496,7 +496,7 @@ func TestWhatCannotBeIsSaid(t *testing.T) {
 			if test.token != "" {
 				a.file("token", test.token)
 			}
-			if o := a.watchUntil(func(o *outcome) bool { return o.text() != "" }); !strings.Contains(o.text(), test.want) || strings.Contains(o.text(), "token-1") {
+			if o := a.watchUntil(func(o *outcome) bool { return strings.Contains(o.text(), test.want) }); !strings.Contains(o.text(), test.want) || strings.Contains(o.text(), "token-1") {
 				t.Errorf("got %s, want %s", o.text(), test.want)
 			}
 		})

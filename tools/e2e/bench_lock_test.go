@@ -45,7 +45,7 @@ func startLockBench(t *testing.T) *lockBench {
 	b.endpoint = b.etcd.stderr.waitFor(t, embeddedServes)[1]
 	b.lock = startLockServer(t, []string{"SHARED_LEASE_ETCD_ENDPOINTS=" + b.endpoint}, filepath.Join(bin, "shared-lock"), "-listen", "127.0.0.1:0")
 	b.lock.url = "http://" + b.lock.stderr.waitFor(t, lockListens)[1]
-	address := freePort(t)
+	address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	b.classic = startLockServer(t, nil, b.tool, "classic", "-listen", address, "-etcd", b.endpoint)
 	b.classic.url = "http://" + address
 	eventually(t, "classic listens", func() error {

@@ -17,16 +17,6 @@ import (
 
 var httpClient = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1100}}
 
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // ask sends a request to shared-lock.
 func (b *lockBench) ask(method, path, body string) (status int, token int64) {
 	req, err := http.NewRequestWithContext(b.t.Context(), method, b.lock.url+path, strings.NewReader(body))

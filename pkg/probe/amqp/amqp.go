@@ -131,7 +131,7 @@ func (p *Probe) Check(ctx context.Context) error {
 	doing := "open a channel on " + shown(target)
 	if fresh {
 		if p.kept, err = p.dial(ctx, target); err != nil {
-			return probe.Broken(ctx, "connect to "+shown(target), reason(err), start, err)
+			return broken(ctx, "connect to "+shown(target), start, err)
 		}
 		p.url = target
 	}
@@ -143,7 +143,7 @@ func (p *Probe) Check(ctx context.Context) error {
 		return p.again(ctx, target, start)
 	}
 	if err != nil {
-		return probe.Broken(ctx, doing, reason(err), start, err)
+		return broken(ctx, doing, start, err)
 	}
 	return nil
 }
@@ -157,7 +157,7 @@ func (p *Probe) again(ctx context.Context, target string, start time.Time) (err 
 		}
 		p.drop()
 	}
-	return probe.Broken(ctx, "connect to "+shown(target), reason(err), start, err)
+	return broken(ctx, "connect to "+shown(target), start, err)
 }
 
 // dial connects before ctx ends. The library's handshake, of TLS too, is bound by
@@ -220,6 +220,15 @@ func shown(target string) string {
 		return "the broker"
 	}
 	return probe.Excerpt(u.Scheme+"://"+u.Host+u.EscapedPath(), 200)
+}
+
+// broken is the verdict of what was doing. The deadline of the socket is that of
+// ctx, may come a moment earlier, and is in the library's errors a text only.
+func broken(ctx context.Context, doing string, start time.Time, err error) error {
+	if d, ok := ctx.Deadline(); ok && !time.Now().Before(d) {
+		<-ctx.Done()
+	}
+	return probe.Broken(ctx, doing, reason(err), start, err)
 }
 
 // reason is what the broker says, or "" for what the network does.
