@@ -33,7 +33,14 @@ func TestMain(m *testing.M) {
 // be left of what the test started.
 func running(t testing.TB) *Reaper {
 	t.Helper()
+	return runningAs(t, func(*Reaper) {})
+}
+
+// runningAs is running with a reaper that is changed before it runs.
+func runningAs(t testing.TB, change func(*Reaper)) *Reaper {
+	t.Helper()
 	r := NewReaper()
+	change(r)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {

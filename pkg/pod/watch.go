@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -200,7 +201,11 @@ func (w *watcher) watch(ctx context.Context) error {
 	defer func() { _ = body.Close() }()
 	// The pod as it is comes first. If it does not, there is none of this name.
 	seen := false
-	late := time.AfterFunc(w.silence, cancel)
+	var absent atomic.Bool // a read that is cancelled may say that the stream has ended
+	late := time.AfterFunc(w.silence, func() {
+		absent.Store(true)
+		cancel()
+	})
 	defer late.Stop()
 	lines := bufio.NewScanner(body)
 	lines.Buffer(nil, maxObject)
@@ -220,7 +225,7 @@ func (w *watcher) watch(ctx context.Context) error {
 		}
 	}
 	switch err := lines.Err(); {
-	case !seen && errors.Is(err, context.Canceled):
+	case !seen && absent.Load():
 		return errAbsent
 	case err != nil:
 		return fmt.Errorf("watch pod: %w", err)
