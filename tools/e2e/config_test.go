@@ -68,11 +68,9 @@ func TestBadCommandLines(t *testing.T) {
 		{"a bad format of logs", nil, "LOG_FORMAT=x", `LOG_FORMAT: log format "x" is unknown`},
 		{"a bad CONFIG", nil, "CONFIG=[{]", "CONFIG:1:"},
 		{"no URL", []string{"-pyroscope-url", "x"}, "", "-pyroscope-url is no URL"},
-		{"-envoy-drain", []string{"-envoy-drain"}, "", "-envoy-drain is not supported yet"},
 		{"-shared-lock", []string{"-shared-lock"}, "", "-shared-lock is not supported yet"},
 		{"-shared-lock-url", []string{"-shared-lock-url", "http://x"}, "", "-shared-lock-url is not supported yet"},
-		{"HANDLE_PREEMPTION", nil, "HANDLE_PREEMPTION=enabled", "HANDLE_PREEMPTION is not supported yet"},
-		{"HANDLE_TERMINATION", nil, "HANDLE_TERMINATION=1", "HANDLE_TERMINATION is not supported yet"},
+		{"HANDLE_TERMINATION", nil, "HANDLE_TERMINATION=1", "HANDLE_TERMINATION: watch pod: KUBERNETES_SERVICE_HOST or KUBERNETES_SERVICE_PORT is not set"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -226,6 +226,9 @@ func shown(target string) string {
 // ctx, may come a moment earlier, and is in the library's errors a text only.
 func broken(ctx context.Context, doing string, start time.Time, err error) error {
 	if d, ok := ctx.Deadline(); ok && !time.Now().Before(d) {
+		if errors.Is(err, amqp.ErrCredentials) { // RabbitMQ lets a second pass before it refuses
+			return probe.Failed(doing + ": no answer to the login in time; " + amqp.ErrCredentials.Reason + "?")
+		}
 		<-ctx.Done()
 	}
 	return probe.Broken(ctx, doing, reason(err), start, err)
