@@ -2,12 +2,14 @@ package etcdstore
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -57,8 +59,15 @@ func etcdClient(t *testing.T, endpoints ...string) *clientv3.Client {
 	return c
 }
 
+// prefixes has one for each run of a test, by its *testing.T: with -count a test runs again on
+// the etcd that holds what it left.
+var prefixes sync.Map
+
 // prefix is what keys of a test begin with.
-func prefix(t *testing.T) string { return "/" + t.Name() + "/" }
+func prefix(t *testing.T) string {
+	p, _ := prefixes.LoadOrStore(t, "/"+t.Name()+"-"+rand.Text()+"/")
+	return p.(string)
+}
 
 // startStore runs a store until the test ends.
 func startStore(t *testing.T, observe func(lock.Event), endpoints ...string) *Store {
