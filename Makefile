@@ -81,7 +81,7 @@ bin/victoria-logs: tools/backends/victorialogs/go.mod tools/backends/victorialog
 .PHONY: test-backends
 test-backends: bin/victoria-logs ## sinks against a real VictoriaLogs
 	@echo '# sinks and VictoriaLogs'
-	@VICTORIALOGS=$(CURDIR)/bin/victoria-logs go test -tags backends -run '^TestVictoriaLogs' $(TESTFLAGS) ./pkg/sink/...
+	@VICTORIALOGS=$(CURDIR)/bin/victoria-logs go test -tags backends -p 1 -run '^TestVictoriaLogs' $(TESTFLAGS) ./pkg/sink/loki ./pkg/sink/search
 	@VICTORIALOGS=$(CURDIR)/bin/victoria-logs go -C tools/e2e test -count=1 -run '^Test(EventsReachBothStores|AKilledServerLosesNothingThatIsSpooled)$$' .
 
 .PHONY: soak

@@ -98,12 +98,10 @@ func TestVictoriaLogsHasAllThatAKilledSinkAccepted(t *testing.T) {
 	t.Logf("%d events accepted by 3 victims", first)
 }
 
-// A tenth of what is wanted; BenchmarkVictoriaLogs tells how much it is.
+// BenchmarkVictoriaLogs tells how fast it is.
 func TestVictoriaLogsIsFastEnough(t *testing.T) {
 	v := sinktest.StartVictoriaLogs(t)
-	if rate := speed(t, v.URL(), 20_000); rate < 5000 {
-		t.Errorf("%.0f events/s", rate)
-	}
+	sinktest.FastEnough(t, func() float64 { return speed(t, v.URL(), 20_000) })
 }
 
 func BenchmarkVictoriaLogs(b *testing.B) {

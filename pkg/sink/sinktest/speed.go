@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/process-wrapper/process-wrapper/pkg/sink"
@@ -43,4 +44,18 @@ func Speed(s *sink.Sink, n int) (float64, error) {
 		return 0, fmt.Errorf("sent %d of %d within a minute", s.Stats().Sent, n)
 	}
 	return rate, failed
+}
+
+// FastEnough fails t when none of three tries reaches a tenth of the 50,000 events/s that are wanted:
+// three, for a shared disk may be slow to sync once.
+func FastEnough(t testing.TB, try func() float64) {
+	t.Helper()
+	const wanted = 5_000
+	best := 0.0
+	for range 3 {
+		if best = max(best, try()); best >= wanted {
+			return
+		}
+	}
+	t.Errorf("%.0f events/s at best, want %d", best, wanted)
 }
