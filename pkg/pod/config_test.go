@@ -34,6 +34,8 @@ func TestFill(t *testing.T) {
 			"watch pod: KUBERNETES_SERVICE_HOST or KUBERNETES_SERVICE_PORT is not set: this is no pod of Kubernetes, or its service links are switched off"},
 		{"no name", Config{}, map[string]string{"POD_NAMESPACE": "n"}, nil, [4]string{}, `watch pod: the name of the pod is "": set POD_NAME from metadata.name`},
 		{"a name that is none", Config{}, map[string]string{"POD_NAME": "a,b=c", "POD_NAMESPACE": "n"}, nil, [4]string{}, `watch pod: the name of the pod is "a,b=c": set POD_NAME from metadata.name`},
+		{"a name that ends with a dot", Config{}, map[string]string{"POD_NAME": "a.", "POD_NAMESPACE": "n"}, nil, [4]string{}, `watch pod: the name of the pod is "a.": set POD_NAME from metadata.name`},
+		{"a name of a capital letter", Config{}, map[string]string{"POD_NAME": "A", "POD_NAMESPACE": "n"}, nil, [4]string{}, `watch pod: the name of the pod is "A": set POD_NAME from metadata.name`},
 		{"no namespace", Config{}, map[string]string{"POD_NAME": "p"}, nil, [4]string{},
 			`watch pod: the namespace is "": set POD_NAMESPACE from metadata.namespace, or mount the service account`},
 	} {
