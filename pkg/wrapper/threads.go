@@ -30,3 +30,19 @@ func makeThreads(total int) {
 		<-held
 	}
 }
+
+// dropThreads ends the threads beyond total that a burst of work left, which the
+// runtime would keep for ever.
+func dropThreads(total int) {
+	have, _ := runtime.ThreadCreateProfile(nil)
+	for range have - total {
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			runtime.LockOSThread() // whoever returns while it is locked takes its thread along
+			if onMainThread() {
+				runtime.UnlockOSThread() // it cannot end, and would be of no use any more
+			}
+		})
+		wg.Wait()
+	}
+}

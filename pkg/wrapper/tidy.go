@@ -68,6 +68,7 @@ func giveBack(log *slog.Logger) {
 	for range stackHalvings {
 		runtime.GC()
 	}
+	dropThreads(spareThreads)
 	debug.FreeOSMemory()
 	if err := dropProgram(); err != nil {
 		log.Debug("pages of the program stay in memory", "err", err)

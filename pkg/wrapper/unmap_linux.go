@@ -40,6 +40,9 @@ func dropProgram() error {
 	return lines.Err()
 }
 
+// onMainThread tells whether the calling thread is the process's first.
+func onMainThread() bool { return unix.Gettid() == unix.Getpid() }
+
 // readOnly returns the addresses of a line of maps(5) that is a private mapping
 // of a file and may not be written.
 func readOnly(line, file string) (from, to uintptr, ok bool) {
