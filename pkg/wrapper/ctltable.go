@@ -115,14 +115,14 @@ func (k *controller) table(o *overview, rows []row, clear bool) error {
 		b.WriteString("\x1b[H\x1b[2J")
 	}
 	fmt.Fprintln(&b, o.summary())
-	for _, line := range align(cells(rows, time.Now())) {
+	for _, line := range align(cells(rows, time.Now()), width) {
 		fmt.Fprintln(&b, shorten(line, width))
 	}
 	_, err := io.WriteString(k.out, b.String())
 	return err
 }
 
-// summary is the pod in one line.
+// summary is the pod in one line, and how many of its processes are not ready.
 func (o *overview) summary() string {
 	s := "pod: ready"
 	if !o.Ready {
@@ -134,7 +134,15 @@ func (o *overview) summary() string {
 	if o.Pod.Draining || o.Pod.Preempted {
 		s += ", leaving service: " + o.Pod.Reason
 	}
+	if unready := len(o.unready()); unready > 0 {
+		s += fmt.Sprintf(", %d of %d processes not ready", unready, len(o.Processes))
+	}
 	return s
+}
+
+// unready are the processes that are not ready.
+func (o *overview) unready() []row {
+	return slices.DeleteFunc(slices.Clone(o.Processes), func(r row) bool { return r.Ready })
 }
 
 // cells are the columns of a table, its head first.
@@ -175,7 +183,7 @@ func (r *row) why(now time.Time) string {
 	if r.Next != nil && r.Next.After(now) {
 		parts = append(parts, "next start in "+age(r.Next.Sub(now)))
 	}
-	return strings.Join(parts, "; ")
+	return printable(strings.Join(parts, "; "))
 }
 
 // age is a time in two units at most.
@@ -204,19 +212,33 @@ func bytesOf(n int64) string {
 	}
 }
 
-// align makes lines of cells, numbers to the right.
-func align(all [][]string) []string {
+// leastName is how many letters of a name are shown at least.
+const leastName = 12
+
+// align makes lines of cells, numbers to the right. Names are cut where the numbers would not fit into the
+// width otherwise, 0 is any.
+func align(all [][]string, width int) []string {
 	widths := make([]int, len(all[0]))
 	for _, line := range all {
 		for i, cell := range line {
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
 	}
+	if width > 0 {
+		numbers := 3 // there is more to the right
+		for _, w := range widths[1 : len(widths)-1] {
+			numbers += 2 + w
+		}
+		widths[0] = min(widths[0], max(width-numbers, leastName))
+	}
 	numbers := []int{3, 4, 5, 6, 7}
 	lines := make([]string, len(all))
 	for n, line := range all {
 		var b strings.Builder
 		for i, cell := range line {
+			if i == 0 {
+				cell = shorten(cell, widths[0])
+			}
 			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
 			if slices.Contains(numbers, i) {
 				b.WriteString(pad + cell + "  ")

@@ -21,7 +21,7 @@ import (
 const topEvery = time.Second
 
 // keys are what a person may press in top.
-const topKeys = "↑↓ choose   r restart   s stop/start   l logs   q quit"
+const topKeys = "↑↓ choose   r restart   s stop/start   l logs   n all/not ready   q quit"
 
 // top shows all processes on a terminal, again and again, and does what keys say.
 // Where stdout is no terminal it prints a table once.
@@ -75,6 +75,8 @@ type top struct {
 	first  int    // row that is shown at the top
 	note   string // what became of a key
 	logs   bool   // the latest lines of the chosen one are shown
+	page   int    // how many rows there is room for
+	unwell bool   // only processes that are not ready are shown
 
 	doing sync.WaitGroup
 	notes chan string
@@ -98,21 +100,32 @@ func (t *top) read(ctx context.Context, in io.Reader) {
 	}
 }
 
-// keysOf takes what a terminal sent apart: escape sequences of arrows, and
-// letters.
+// sequences are what terminals send for keys that are no letters.
+var sequences = map[string]string{
+	"\x1b[A": "up", "\x1bOA": "up", "\x1b[B": "down", "\x1bOB": "down",
+	"\x1b[5~": "pageup", "\x1b[6~": "pagedown",
+	"\x1b[H": "home", "\x1bOH": "home", "\x1b[1~": "home", "\x1b[7~": "home",
+	"\x1b[F": "end", "\x1bOF": "end", "\x1b[4~": "end", "\x1b[8~": "end",
+}
+
+// keysOf takes what a terminal sent apart: escape sequences, of which only those
+// of keys that mean something count, and letters.
 func keysOf(b []byte) []string {
 	var keys []string
 	for len(b) > 0 {
-		switch {
-		case len(b) >= 3 && b[0] == 0x1b && (b[1] == '[' || b[1] == 'O'):
-			if name := map[byte]string{'A': "up", 'B': "down"}[b[2]]; name != "" {
+		n := 1
+		if len(b) >= 3 && b[0] == 0x1b && (b[1] == '[' || b[1] == 'O') {
+			n = 3 // and digits and semicolons before the last letter
+			for n < len(b) && b[n-1] < '@' {
+				n++
+			}
+			if name := sequences[string(b[:n])]; name != "" {
 				keys = append(keys, name)
 			}
-			b = b[3:]
-		default:
+		} else {
 			keys = append(keys, string(b[:1]))
-			b = b[1:]
 		}
+		b = b[n:]
 	}
 	return keys
 }
@@ -151,10 +164,8 @@ func (t *top) press(ctx context.Context, key string) (quit bool) {
 			return false
 		}
 		return true
-	case "up", "k":
-		t.move(-1)
-	case "down", "j":
-		t.move(+1)
+	case "n":
+		t.unwell = !t.unwell
 	case "l", "\r":
 		t.logs = !t.logs
 	case "r":
@@ -165,8 +176,29 @@ func (t *top) press(ctx context.Context, key string) (quit bool) {
 			verb = "start"
 		}
 		t.do(ctx, verb)
+	default:
+		t.move(t.distance(key))
 	}
 	return false
+}
+
+// distance is how many rows a key goes down.
+func (t *top) distance(key string) int {
+	switch key {
+	case "up", "k":
+		return -1
+	case "down", "j":
+		return +1
+	case "pageup":
+		return -t.page
+	case "pagedown", " ":
+		return +t.page
+	case "home", "g":
+		return -len(t.all.Processes)
+	case "end", "G":
+		return +len(t.all.Processes)
+	}
+	return 0
 }
 
 // ended says whether a process does not run and will not by itself.
@@ -187,23 +219,33 @@ func (t *top) chosenRow() *row {
 	return nil
 }
 
-// index is the place of the chosen process; the first one is chosen where it is
-// none any more.
+// rows are the processes that are shown.
+func (t *top) rows() []row {
+	if t.unwell {
+		return t.all.unready()
+	}
+	return t.all.Processes
+}
+
+// index is the place of the chosen process in rows; the first one is chosen where it
+// is none of them any more.
 func (t *top) index() int {
-	for i, r := range t.all.Processes {
+	rows := t.rows()
+	for i, r := range rows {
 		if r.Name == t.chosen {
 			return i
 		}
 	}
-	if len(t.all.Processes) > 0 {
-		t.chosen = t.all.Processes[0].Name
+	t.chosen = ""
+	if len(rows) > 0 {
+		t.chosen = rows[0].Name
 	}
 	return 0
 }
 
 func (t *top) move(by int) {
-	if n := len(t.all.Processes); n > 0 {
-		t.chosen = t.all.Processes[min(max(t.index()+by, 0), n-1)].Name
+	if rows := t.rows(); len(rows) > 0 {
+		t.chosen = rows[min(max(t.index()+by, 0), len(rows)-1)].Name
 	}
 }
 
@@ -241,7 +283,7 @@ func (t *top) draw(ctx context.Context) {
 	case t.err != nil:
 		line(t.err.Error())
 	default:
-		line(fmt.Sprintf("%s, %d processes", t.all.summary(), len(t.all.Processes)))
+		line(t.all.summary())
 	}
 	if t.logs {
 		t.drawLogs(ctx, line, height-4)
@@ -261,22 +303,23 @@ func (t *top) draw(ctx context.Context) {
 
 // drawTable draws as many rows as there is room for, the chosen one among them.
 func (t *top) drawTable(b *strings.Builder, line func(string), width, height int) {
-	rows := height - 1
+	t.page = max(height-1, 1)
+	rows := t.rows()
 	at := t.index()
-	t.first = min(max(t.first, at-rows+1), at)
-	t.first = max(min(t.first, len(t.all.Processes)-rows), 0)
-	lines := align(cells(t.all.Processes, time.Now()))
+	t.first = min(max(t.first, at-t.page+1), at)
+	t.first = max(min(t.first, len(rows)-t.page), 0)
+	lines := align(cells(rows, time.Now()), width)
 	b.WriteString("\x1b[1m")
 	line(lines[0])
 	b.WriteString("\x1b[0m")
-	for i := t.first; i < len(t.all.Processes) && i < t.first+rows; i++ {
+	for i := t.first; i < min(len(rows), t.first+t.page); i++ {
 		text := shorten(lines[i+1], width)
 		if i == at {
 			text += strings.Repeat(" ", max(width-utf8.RuneCountInString(text), 0))
 			b.WriteString("\x1b[7m" + text + "\x1b[0m\r\n")
 			continue
 		}
-		b.WriteString(paint(t.all.Processes[i], text) + "\x1b[K\r\n")
+		b.WriteString(paint(rows[i], text) + "\x1b[K\r\n")
 	}
 }
 

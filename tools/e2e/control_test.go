@@ -105,7 +105,7 @@ func TestControlShowsProcesses(t *testing.T) {
 			t.Errorf("status lacks %q:\n%s", want, table)
 		}
 	}
-	if top := w.must("top"); !strings.HasPrefix(top, "pod: not ready\nNAME ") { // there is no terminal
+	if top := w.must("top"); !strings.HasPrefix(top, "pod: not ready, 1 of 2 processes not ready\nNAME ") { // there is no terminal
 		t.Errorf("top:\n%s", top)
 	}
 	w.prints("a\nb\n", "status", "-o", "names")
