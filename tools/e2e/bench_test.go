@@ -31,6 +31,7 @@ func TestMeasure(t *testing.T) {
 	}{
 		{"size", measureSize},
 		{"log", measureLog},
+		{"follow", measureFollowers},
 		{"start", measureStart},
 		{"thousand", measureThousand},
 		{"react", measureReactions},

@@ -3,6 +3,7 @@
 //
 //	now                 print the time, in nanoseconds since 1970, and wait for a signal
 //	serve ADDRESS       print the time, listen at once and answer every request with 200
+//	pace N              write N lines of 100 bytes a second, in 100 turns
 //	spawn N PROGRAM …   fork and execute a program N times, print a line, on SIGTERM end them all
 package main
 
@@ -12,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -35,6 +37,12 @@ func run(began time.Time, args []string) error {
 	case len(args) == 2 && args[0] == "serve":
 		fmt.Println(began.UnixNano())
 		return http.ListenAndServe(args[1], http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	case len(args) == 2 && args[0] == "pace":
+		n, err := strconv.Atoi(args[1])
+		if err != nil {
+			return err
+		}
+		return pace(n)
 	case len(args) > 2 && args[0] == "spawn":
 		n, err := strconv.Atoi(args[1])
 		if err != nil {
@@ -43,7 +51,19 @@ func run(began time.Time, args []string) error {
 		signal.Notify(term, syscall.SIGTERM)
 		return spawn(n, args[2:], term)
 	}
-	return fmt.Errorf("arguments %q: want now, serve ADDRESS or spawn N PROGRAM", args)
+	return fmt.Errorf("arguments %q: want now, serve ADDRESS, pace N or spawn N PROGRAM", args)
+}
+
+// pace writes lines at a steady rate, and makes up for turns that came late.
+func pace(n int) error {
+	const turns = 100
+	lines := []byte(strings.Repeat(strings.Repeat("x", 99)+"\n", n/turns))
+	for next := time.Now(); ; next = next.Add(time.Second / turns) {
+		time.Sleep(time.Until(next))
+		if _, err := os.Stdout.Write(lines); err != nil {
+			return err
+		}
+	}
 }
 
 // spawn is the least that a process manager can do: fork, exec, kill, wait.
