@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -25,12 +26,18 @@ import (
 const (
 	startTimeout = 30 * time.Second // for etcd to answer
 	drainTimeout = 5 * time.Second  // for requests that are being answered
+	// serveGC is the share by which the heap may grow between collections. What stays is small, 2 MiB for thousands of
+	// locks, so that collecting at 100 % took a sixth of the CPU time of a request, to save 12 MiB.
+	serveGC = 400
 )
 
 // serve answers until ctx or a signal ends it.
 func serve(ctx context.Context, f *flags, log *slog.Logger) error {
 	ctx, stop := cli.SignalContext(ctx)
 	defer stop()
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(serveGC)
+	}
 	access, err := f.access()
 	if err != nil {
 		return cli.Usagef("%w", err)

@@ -1,6 +1,7 @@
 package lock
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -34,6 +35,8 @@ type Server struct {
 	queues  queues
 	hub     hub
 
+	operations map[string]handlers // what can be asked for: made once, not for each request
+
 	draining chan struct{}
 	drain    sync.Once
 }
@@ -42,6 +45,16 @@ type Server struct {
 func NewServer(o Options) *Server {
 	s := &Server{access: o.Access, log: o.Log, draining: make(chan struct{})}
 	s.metrics = newMetrics(s, o.Registry)
+	s.operations = map[string]handlers{
+		opRenew:    {http.MethodPut: s.renewMany},
+		opEvents:   {http.MethodGet: s.serveEvents},
+		opLocks:    {http.MethodGet: s.list},
+		opSession:  {http.MethodDelete: s.endSession},
+		opLock:     {http.MethodGet: s.get, http.MethodDelete: s.release},
+		"acquire":  {http.MethodPost: s.acquire},
+		"renew":    {http.MethodPut: s.renew},
+		"validate": {http.MethodGet: s.validate},
+	}
 	return s
 }
 
@@ -108,8 +121,10 @@ func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
 // serveV1 finds the operation of a path and the name of its lock.
 func (s *Server) serveV1(w http.ResponseWriter, r *http.Request, path string) error {
 	name := Name{Namespace: r.Header.Get("X-Lock-Namespace")}
-	if n := r.URL.Query().Get("namespace"); n != "" {
-		name.Namespace = n
+	if r.URL.RawQuery != "" {
+		if n := r.URL.Query().Get("namespace"); n != "" {
+			name.Namespace = n
+		}
 	}
 	if err := checkNamespace(name.Namespace); err != nil {
 		return err
@@ -137,6 +152,15 @@ func (s *Server) serveV1(w http.ResponseWriter, r *http.Request, path string) er
 	return f(w, r, name)
 }
 
+// Operations of /v1 that are no word behind a key.
+const (
+	opRenew   = "/renew"
+	opEvents  = "/events"
+	opLocks   = "/locks"
+	opSession = "/session"
+	opLock    = "/lock"
+)
+
 // handlers are what a path of /v1 can be asked for, by method.
 type handlers map[string]func(http.ResponseWriter, *http.Request, Name) error
 
@@ -146,33 +170,29 @@ func (s *Server) route(method, path string) (handlers, string, error) {
 	session, isSession := strings.CutPrefix(path, "sessions/")
 	switch {
 	case path == "renew":
-		return handlers{http.MethodPut: s.renewMany}, "", nil
+		return s.operations[opRenew], "", nil
 	case path == "events":
-		return handlers{http.MethodGet: s.serveEvents}, "", nil
+		return s.operations[opEvents], "", nil
 	case path == "locks":
-		return handlers{http.MethodGet: s.list}, "", nil
+		return s.operations[opLocks], "", nil
 	case isSession && session != "":
-		return handlers{http.MethodDelete: s.endSession}, session, nil
+		return s.operations[opSession], session, nil
 	case !isLock:
 		return nil, "", &problem{http.StatusNotFound, "not_found", "there is nothing at this path"}
 	case rest == "":
 		return nil, "", bad("bad_key", "the key is empty")
 	}
 	if at := strings.LastIndexByte(rest, '/'); at >= 0 {
-		op, known := map[string]handlers{
-			"acquire":  {http.MethodPost: s.acquire},
-			"renew":    {http.MethodPut: s.renew},
-			"validate": {http.MethodGet: s.validate},
-		}[rest[at+1:]]
+		op := s.operations[rest[at+1:]]
 		// With DELETE a key may end in such a word, and with GET in acquire and renew.
-		if known && method != http.MethodDelete && (method != http.MethodGet || rest[at+1:] == "validate") {
+		if op != nil && method != http.MethodDelete && (method != http.MethodGet || rest[at+1:] == "validate") {
 			if at == 0 {
 				return nil, "", bad("bad_key", "the key is empty")
 			}
 			return op, rest[:at], nil
 		}
 	}
-	return handlers{http.MethodGet: s.get, http.MethodDelete: s.release}, rest, nil
+	return s.operations[opLock], rest, nil
 }
 
 // readJSON reads a body strictly.
@@ -184,7 +204,10 @@ func readJSON(w http.ResponseWriter, r *http.Request, into any) error {
 	if len(body) == 0 {
 		return nil // all fields are optional, or missed later by name
 	}
-	d := json.NewDecoder(strings.NewReader(string(body)))
+	if quick, ok := into.(interface{ scan(body []byte) bool }); ok && quick.scan(body) {
+		return nil
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
 		return bad("bad_request", "the body is no JSON of this request: %v", err)
@@ -200,7 +223,14 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		w.Header().Set("Connection", "close") // or all of it would be read
 		return nil, &problem{http.StatusRequestEntityTooLarge, "too_large", "the body is larger than 64 KiB"}
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	var body []byte
+	var err error
+	if r.ContentLength >= 0 {
+		body = make([]byte, r.ContentLength)
+		_, err = io.ReadFull(r.Body, body)
+	} else {
+		body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	}
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):

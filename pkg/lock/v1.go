@@ -112,9 +112,7 @@ func (s *Server) renew(w http.ResponseWriter, r *http.Request, name Name) error 
 	if err := s.may(r, hold, name); err != nil {
 		return err
 	}
-	var body struct {
-		Token int64 `json:"token"`
-	}
+	var body tokenBody
 	if err := readJSON(w, r, &body); err != nil {
 		return err
 	}
@@ -142,9 +140,7 @@ func (s *Server) renewAll(r *http.Request, refs []Ref) []Renewal {
 
 // renewMany answers PUT /v1/renew.
 func (s *Server) renewMany(w http.ResponseWriter, r *http.Request, name Name) error {
-	var body struct {
-		Locks []refJSON `json:"locks"`
-	}
+	var body refsBody
 	if err := readJSON(w, r, &body); err != nil {
 		return err
 	}
