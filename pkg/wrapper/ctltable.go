@@ -1,8 +1,8 @@
 package wrapper
 
 import (
+	"cmp"
 	"context"
-
 	"fmt"
 	"io"
 	"net/http"
@@ -115,7 +115,7 @@ func (k *controller) table(o *overview, rows []row, clear bool) error {
 		b.WriteString("\x1b[H\x1b[2J")
 	}
 	fmt.Fprintln(&b, o.summary())
-	for _, line := range align(cells(rows, time.Now())) {
+	for _, line := range align(narrow(cells(rows, time.Now()), width)) {
 		fmt.Fprintln(&b, shorten(line, width))
 	}
 	_, err := io.WriteString(k.out, b.String())
@@ -135,6 +135,20 @@ func (o *overview) summary() string {
 		s += ", leaving service: " + o.Pod.Reason
 	}
 	return s
+}
+
+// counts says how many processes are in each phase, the most first.
+func (o *overview) counts() string {
+	n := make(map[string]int)
+	for _, r := range o.Processes {
+		n[r.Phase]++
+	}
+	phases := sortedKeys(n)
+	slices.SortStableFunc(phases, func(a, b string) int { return cmp.Compare(n[b], n[a]) })
+	for i, phase := range phases {
+		phases[i] = strconv.Itoa(n[phase]) + " " + phase
+	}
+	return strings.Join(phases, ", ")
 }
 
 // cells are the columns of a table, its head first.
@@ -175,7 +189,20 @@ func (r *row) why(now time.Time) string {
 	if r.Next != nil && r.Next.After(now) {
 		parts = append(parts, "next start in "+age(r.Next.Sub(now)))
 	}
-	return strings.Join(parts, "; ")
+	return printable(strings.Join(parts, "; "))
+}
+
+// printable takes out what a process could do to the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\t' || r == '\n':
+			return ' '
+		case r < ' ' || r >= 0x7f && r < 0xa0:
+			return -1
+		}
+		return r
+	}, s)
 }
 
 // age is a time in two units at most.
@@ -204,14 +231,42 @@ func bytesOf(n int64) string {
 	}
 }
 
-// align makes lines of cells, numbers to the right.
-func align(all [][]string) []string {
+// minName is how many characters of names are shown however narrow a terminal is.
+const minName = 16
+
+// narrow cuts long names, in their middle, so that the other columns but the last
+// fit a width too; 0 is any.
+func narrow(all [][]string, width int) [][]string {
+	if width <= 0 {
+		return all
+	}
+	room := width - 2 // between it and the next
+	for _, w := range widthsOf(all)[1 : len(all[0])-1] {
+		room -= w + 2
+	}
+	room = max(room, minName)
+	for _, line := range all {
+		if r := []rune(line[0]); len(r) > room {
+			line[0] = string(r[:room/2]) + "…" + string(r[len(r)-(room-room/2-1):])
+		}
+	}
+	return all
+}
+
+// widthsOf are the widths of the columns.
+func widthsOf(all [][]string) []int {
 	widths := make([]int, len(all[0]))
 	for _, line := range all {
 		for i, cell := range line {
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
 	}
+	return widths
+}
+
+// align makes lines of cells, numbers to the right.
+func align(all [][]string) []string {
+	widths := widthsOf(all)
 	numbers := []int{3, 4, 5, 6, 7}
 	lines := make([]string, len(all))
 	for n, line := range all {

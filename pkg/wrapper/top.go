@@ -21,7 +21,7 @@ import (
 const topEvery = time.Second
 
 // keys are what a person may press in top.
-const topKeys = "↑↓ choose   r restart   s stop/start   l logs   q quit"
+const topKeys = "↑↓ PgUp PgDn Home End choose   r restart   s stop/start   l logs   q quit"
 
 // top shows all processes on a terminal, again and again, and does what keys say.
 // Where stdout is no terminal it prints a table once.
@@ -73,6 +73,7 @@ type top struct {
 	err    error  // of the last look
 	chosen string // name
 	first  int    // row that is shown at the top
+	rows   int    // how many are shown
 	note   string // what became of a key
 	logs   bool   // the latest lines of the chosen one are shown
 
@@ -98,17 +99,25 @@ func (t *top) read(ctx context.Context, in io.Reader) {
 	}
 }
 
-// keysOf takes what a terminal sent apart: escape sequences of arrows, and
-// letters.
+// escapes are what follows ESC [ or ESC O for a key.
+var escapes = map[string]string{
+	"A": "up", "B": "down", "5~": "page up", "6~": "page down", "H": "home", "F": "end", "1~": "home", "4~": "end", "7~": "home", "8~": "end",
+}
+
+// keysOf takes what a terminal sent apart: escape sequences, and letters.
 func keysOf(b []byte) []string {
 	var keys []string
 	for len(b) > 0 {
 		switch {
 		case len(b) >= 3 && b[0] == 0x1b && (b[1] == '[' || b[1] == 'O'):
-			if name := map[byte]string{'A': "up", 'B': "down"}[b[2]]; name != "" {
+			end := 2
+			for end < len(b)-1 && b[end] < '@' { // a number, and what follows it
+				end++
+			}
+			if name := escapes[string(b[2:end+1])]; name != "" {
 				keys = append(keys, name)
 			}
-			b = b[3:]
+			b = b[end+1:]
 		default:
 			keys = append(keys, string(b[:1]))
 			b = b[1:]
@@ -120,6 +129,8 @@ func keysOf(b []byte) []string {
 func (t *top) run(ctx context.Context) error {
 	t.notes = make(chan string, 16)
 	defer t.doing.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // nobody waits any more for what is being done
 	tick := time.NewTicker(topEvery)
 	defer tick.Stop()
 	for {
@@ -155,6 +166,14 @@ func (t *top) press(ctx context.Context, key string) (quit bool) {
 		t.move(-1)
 	case "down", "j":
 		t.move(+1)
+	case "page up":
+		t.move(-max(t.rows, 1))
+	case "page down":
+		t.move(max(t.rows, 1))
+	case "home", "g":
+		t.move(-len(t.all.Processes))
+	case "end", "G":
+		t.move(len(t.all.Processes))
 	case "l", "\r":
 		t.logs = !t.logs
 	case "r":
@@ -241,7 +260,7 @@ func (t *top) draw(ctx context.Context) {
 	case t.err != nil:
 		line(t.err.Error())
 	default:
-		line(fmt.Sprintf("%s, %d processes", t.all.summary(), len(t.all.Processes)))
+		line(fmt.Sprintf("%s, %d processes: %s", t.all.summary(), len(t.all.Processes), t.all.counts()))
 	}
 	if t.logs {
 		t.drawLogs(ctx, line, height-4)
@@ -265,7 +284,8 @@ func (t *top) drawTable(b *strings.Builder, line func(string), width, height int
 	at := t.index()
 	t.first = min(max(t.first, at-rows+1), at)
 	t.first = max(min(t.first, len(t.all.Processes)-rows), 0)
-	lines := align(cells(t.all.Processes, time.Now()))
+	t.rows = rows
+	lines := align(narrow(cells(t.all.Processes, time.Now()), width))
 	b.WriteString("\x1b[1m")
 	line(lines[0])
 	b.WriteString("\x1b[0m")
@@ -322,17 +342,4 @@ func brief(l string) string {
 		return l
 	}
 	return l[len(stamp):len(stamp)+8] + " " + l[at+len(" out="):]
-}
-
-// printable takes out what a process could do to the terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '\t' {
-			return ' '
-		}
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return -1
-		}
-		return r
-	}, s)
 }

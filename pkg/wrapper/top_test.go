@@ -16,6 +16,10 @@ func TestKeysAreTakenApart(t *testing.T) {
 		"\x1b":                "\x1b",
 		"rl\x03":              "r l \x03",
 		"\x1b[A\x1b[A\x1b[Ax": "up up up x",
+		"\x1b[5~\x1b[6~j":     "page up page down j",
+		"\x1b[H\x1bOF\x1b[1~": "home end home",
+		"\x1b[1;5Aq":          "q",
+		"\x1b[<35;1;2":        "", // cut short
 	} {
 		if got := strings.Join(keysOf([]byte(in)), " "); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
@@ -53,6 +57,18 @@ func TestLinesOfTheTableFitTheirColumns(t *testing.T) {
 		if lines[i] != want[i] {
 			t.Errorf("got  %q\nwant %q", lines[i], want[i])
 		}
+	}
+	rows[1].Name = "a-process-with-a-name-that-has-no-place-beside-the-other-columns_17"
+	if got, want := align(narrow(cells(rows, now), 60))[2], "a-proces…umns_17  backoff  no                 12      3s               last end"; !strings.HasPrefix(got, want) {
+		t.Errorf("%q, not %q", got, want)
+	}
+	bad := "said \x1b[2J\nthis"
+	rows[1].Cause = &bad
+	if got := rows[1].why(now); !strings.HasPrefix(got, "last end: said [2J this; next") {
+		t.Errorf("%q", got)
+	}
+	if got, want := (&overview{Processes: rows[:1]}).counts(), "1 ready"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 	for _, width := range []int{1, 10, 80, 200} {
 		for _, l := range lines {
