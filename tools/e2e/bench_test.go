@@ -34,6 +34,7 @@ func TestMeasure(t *testing.T) {
 		{"start", measureStart},
 		{"thousand", measureThousand},
 		{"react", measureReactions},
+		{"follow", measureFollowers},
 		{"idle", measureIdle},
 		{"preempt", measurePreemption},
 		{"broken", measureBroken},
