@@ -12,28 +12,33 @@ import (
 )
 
 // conns keeps the number of open connections within a bound, so that a flood
-// of them cannot keep the kubelet out: for each one too many the oldest is
-// closed that has not sent a whole request, a few more with it, else the oldest
-// whose client is slow to take its answer. A held ?wait is never closed; they are bounded
-// themselves. Nor is one that had no time yet to send its request: rather than
-// close a probe among thousands that came at once, the next has to wait for a
-// moment.
+// of them cannot keep the kubelet out. For each one too many one is closed: the
+// oldest that has its answer and asks nothing, else the oldest that has not sent
+// a whole request, else the oldest whose client is slow to take its answer. A
+// held ?wait is never closed; they are bounded themselves. Nor is one that had
+// no time yet to send its request, or whose request we had no time yet to read:
+// rather than close a probe among thousands that came at once, the next has to
+// wait for a moment.
 type conns struct {
 	max   int
 	grace time.Duration
 
 	mu      sync.Mutex // guards what follows
 	open    map[net.Conn]*conn
-	classes [3]list.List  // of net.Conn, oldest first
+	classes [4]list.List  // of net.Conn, oldest first
 	none    chan struct{} // closed when no connection is left; nil until asked for
 }
 
 type class int
 
+// unreadPause is how long to wait for a request to be read.
+const unreadPause = 5 * time.Millisecond
+
 const (
-	pending class = iota // new, idle, or in the middle of a header
-	active               // its request is being answered
-	parked               // its ?wait is held
+	idle   class = iota // its requests are answered
+	fresh               // new, perhaps in the middle of its first header
+	active              // its request is being answered
+	parked              // its ?wait is held
 )
 
 type conn struct {
@@ -54,11 +59,11 @@ func (t *conns) state(c net.Conn, s http.ConnState) {
 		}
 		e := &conn{Conn: c}
 		t.open[c] = e
-		t.file(e, pending)
+		t.file(e, fresh)
 	case http.StateActive:
 		t.move(c, active)
 	case http.StateIdle:
-		t.move(c, pending)
+		t.move(c, idle)
 	case http.StateClosed, http.StateHijacked:
 		t.forget(c)
 	}
@@ -89,38 +94,41 @@ func (t *conns) forget(c net.Conn) {
 	}
 }
 
-// room makes room for at least one more, or returns how long to wait before
-// that. It makes more at once where it may, so that the wait is not for each.
+// room makes room for one more, or returns how long to wait before that.
 func (t *conns) room() time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.open) < t.max {
 		return 0
 	}
-	for n := range max(t.max/16, 1) {
-		oldest := t.oldest()
-		if oldest == nil {
-			break
-		}
-		if wait := t.grace - time.Since(oldest.since); wait > 0 {
-			if n == 0 {
-				return wait
-			}
-			break
-		}
-		t.evict(oldest)
+	c, wait := t.victim(t.grace)
+	if c != nil {
+		t.evict(c)
 	}
-	return 0
+	return wait
 }
 
-// oldest returns the connection that is missed least. The caller holds mu.
-func (t *conns) oldest() *conn {
-	for _, k := range []class{pending, active} {
-		if front := t.classes[k].Front(); front != nil {
-			return front.Value.(*conn)
+// victim returns the connection that is missed least, or none and how long to
+// wait for one; 0 where there will be none. The caller holds mu.
+func (t *conns) victim(grace time.Duration) (c *conn, wait time.Duration) {
+	for _, k := range []class{idle, fresh, active} {
+		if k == active && wait > 0 {
+			break
+		}
+		for e := t.classes[k].Front(); e != nil; e = e.Next() {
+			c := e.Value.(*conn)
+			if young := grace - time.Since(c.since); young > 0 {
+				wait = young // and those behind it are younger
+				break
+			}
+			if k == fresh && unread(c.Conn) {
+				wait = unreadPause
+				continue
+			}
+			return c, 0
 		}
 	}
-	return nil
+	return nil, wait
 }
 
 // evict closes a connection with a reset, which frees it at once, whatever is
@@ -133,14 +141,16 @@ func (t *conns) evict(c *conn) {
 	t.forget(c.Conn)
 }
 
-// closePending closes all that have no request.
+// closePending closes all whose request is not being answered.
 func (t *conns) closePending() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for front := t.classes[pending].Front(); front != nil; front = t.classes[pending].Front() {
-		c := front.Value.(*conn)
-		_ = c.Close()
-		t.forget(c.Conn)
+	for _, k := range []class{idle, fresh} {
+		for front := t.classes[k].Front(); front != nil; front = t.classes[k].Front() {
+			c := front.Value.(*conn)
+			_ = c.Close()
+			t.forget(c.Conn)
+		}
 	}
 }
 
@@ -202,8 +212,8 @@ func (l listener) Accept() (net.Conn, error) {
 	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
 		l.conns.mu.Lock()
 		defer l.conns.mu.Unlock()
-		if oldest := l.conns.oldest(); oldest != nil {
-			l.conns.evict(oldest)
+		if c, _ := l.conns.victim(0); c != nil {
+			l.conns.evict(c)
 		}
 	}
 	return c, err

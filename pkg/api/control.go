@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/process-wrapper/process-wrapper/pkg/status"
@@ -55,6 +56,7 @@ type ControlConfig struct {
 type control struct {
 	ControlConfig
 	*handler
+	following atomic.Int32 // clients that follow logs
 }
 
 // ControlHandler returns the handler of the control socket:
@@ -69,7 +71,7 @@ type control struct {
 // Errors are {"error": text} with 400, 404, 409 (it cannot be done now) or 504
 // (it is under way, and took longer than ?wait).
 func ControlHandler(board *status.Board, cfg ControlConfig) http.Handler {
-	c := &control{cfg, newHandler(board, Config{Usage: cfg.Usage})}
+	c := &control{ControlConfig: cfg, handler: newHandler(board, Config{Usage: cfg.Usage})}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/processes", c.processes)
 	mux.HandleFunc("GET /v1/processes/{name}", c.process)
@@ -202,6 +204,8 @@ func (c *control) reload(w http.ResponseWriter, r *http.Request) {
 const (
 	logPiece     = 64 << 10               // of one process at a time
 	logPause     = 100 * time.Millisecond // between two looks at what is followed
+	logPieces    = 8                      // of one process at a time, while few follow
+	fewFollow    = 8
 	defaultLines = 100
 	maxLogNames  = 1000
 	idleWrite    = 30 * time.Second // a follower that takes nothing for so long is dropped
@@ -224,9 +228,11 @@ func (c *control) logs(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	f := &follower{w: w, rc: http.NewResponseController(w), all: all, buf: make([]byte, logPiece)}
+	f := &follower{w: w, rc: http.NewResponseController(w), all: all, buf: make([]byte, logPiece), others: &c.following}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	follow := q.Has("follow")
+	c.following.Add(1)
+	defer c.following.Add(-1)
 	for f.copy() == nil && follow {
 		if !pause(r.Context(), logPause) {
 			return
@@ -276,31 +282,45 @@ func (c *control) sources(names []string, lines int) ([]source, error) {
 }
 
 // follower copies lines to a client. It takes a piece of each process at a time,
-// so that one that floods holds up neither the others nor, by many followers, the
-// wrapper; what it misses by that is marked.
+// or a few, so that one that floods holds up neither the others nor, by many
+// followers, the wrapper; what it misses by that is marked.
 type follower struct {
-	w   http.ResponseWriter
-	rc  *http.ResponseController
-	all []source
-	buf []byte
+	w      http.ResponseWriter
+	rc     *http.ResponseController
+	all    []source
+	buf    []byte
+	others *atomic.Int32 // followers, itself included
 }
 
 func (f *follower) copy() error {
 	_ = f.rc.SetWriteDeadline(time.Now().Add(idleWrite)) // a recorder in a test has none
+	pieces := 1
+	if f.others.Load() <= fewFollow {
+		pieces = logPieces
+	}
 	for i := range f.all {
-		s := &f.all[i]
-		n, next, lost, _ := s.lines.Read(s.at, f.buf)
-		s.at = next
-		if lost > 0 {
-			if _, err := fmt.Fprintf(f.w, "--- %d bytes of %s were written faster than they could be followed ---\n", lost, s.name); err != nil {
+		for range pieces {
+			if n, err := f.piece(&f.all[i]); err != nil {
 				return err
+			} else if n == 0 {
+				break
 			}
-		}
-		if _, err := f.w.Write(f.buf[:n]); err != nil {
-			return err
 		}
 	}
 	return f.rc.Flush()
+}
+
+// piece copies what is new of a process, and returns how much it was.
+func (f *follower) piece(s *source) (int, error) {
+	n, next, lost, _ := s.lines.Read(s.at, f.buf)
+	s.at = next
+	if lost > 0 {
+		if _, err := fmt.Fprintf(f.w, "--- %d bytes of %s were written faster than they could be followed ---\n", lost, s.name); err != nil {
+			return n, err
+		}
+	}
+	_, err := f.w.Write(f.buf[:n])
+	return n, err
 }
 
 type eventJSON struct {

@@ -29,11 +29,15 @@ func status(keys ...string) string {
 func TestAttributesReachTheProcess(t *testing.T) {
 	needRoot(t)
 	r := running(t)
+	ours, err := exec.Command("sh", "-c", "umask; nice").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		name, script, want string
 		attr               Attr
 	}{
-		{"nothing set", "umask; nice; " + status("NoNewPrivs", "SigBlk"), "0022\n0\nSigBlk: 0000000000000000\nNoNewPrivs: 0", Attr{}},
+		{"nothing set", "umask; nice; " + status("NoNewPrivs", "SigBlk"), string(ours) + "SigBlk: 0000000000000000\nNoNewPrivs: 0", Attr{}},
 		{"umask", "umask", "0077", Attr{Umask: ptr(0o77)}},
 		{"nice", "nice", "7", Attr{Nice: ptr(7)}},
 		{"a higher priority", "nice", "-5", Attr{Nice: ptr(-5)}},

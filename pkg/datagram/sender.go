@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	packet      = 1432 // bytes that pass every network in one piece
-	flushAfter  = 100 * time.Millisecond
+	packet      = 1432                  // bytes that pass every network in one piece
+	flushAfter  = 20 * time.Millisecond // news of a preemption must be on its way well within 100 ms
 	resolveEach = 30 * time.Second
 	lastFlush   = time.Second
 )

@@ -97,6 +97,21 @@ func TestSmallMessagesShareADatagram(t *testing.T) {
 	}
 }
 
+func TestAMessageIsSentWithinMoments(t *testing.T) {
+	w := &wire{}
+	sending(t, 0, []*wire{w}, func(s *Sender) {
+		for i := range 10 {
+			_ = s.Put(&Message{Op: Event, Name: "news"})
+			time.Sleep(30 * time.Millisecond)
+			w.mu.Lock()
+			if len(w.got) != i+1 {
+				t.Errorf("%d datagrams 30 ms after message %d", len(w.got), i)
+			}
+			w.mu.Unlock()
+		}
+	})
+}
+
 func TestWhatFindsNoRoomIsCounted(t *testing.T) {
 	sent, dropped := sending(t, 100, []*wire{{}}, func(s *Sender) {
 		var errs []error

@@ -13,7 +13,7 @@ import (
 
 const (
 	// linkLocal is where AWS and Azure have their metadata.
-	linkLocal = "http://169.254.169.254"
+	linkLocal = "http://" + linkLocalIP
 
 	tokenPath     = "/latest/api/token"
 	actionPath    = "/latest/meta-data/spot/instance-action"

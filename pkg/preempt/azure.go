@@ -21,8 +21,8 @@ const (
 	azurePeriod  = time.Second
 )
 
-// azure is a source: the scheduled events. It approves none: that would be for
-// all machines of an event.
+// azure is a source: the scheduled events. It approves none by itself: that would
+// be for all machines of an event. See [Watcher.Approve].
 type azure struct {
 	w *Watcher
 	*client
@@ -67,6 +67,34 @@ func (a *azure) poll(ctx context.Context) (time.Duration, error) {
 	return azurePeriod, nil
 }
 
+// Approve tells Azure that the scheduled events which end this machine may begin
+// now, without waiting for their time. That is for all machines that they name. It
+// returns how many events that were; on other clouds, and without one, 0.
+func (w *Watcher) Approve(ctx context.Context) (int, error) {
+	w.mu.Lock()
+	ends := w.ends
+	w.mu.Unlock()
+	type start struct {
+		EventID string `json:"EventId"`
+	}
+	var ask struct{ StartRequests []start }
+	for _, id := range ends {
+		ask.StartRequests = append(ask.StartRequests, start{id})
+	}
+	if len(ends) == 0 {
+		return 0, nil
+	}
+	body, err := json.Marshal(ask)
+	if err != nil {
+		return 0, fmt.Errorf("approve scheduled events: %w", err)
+	}
+	r := request{method: http.MethodPost, url: w.local + eventsPath, header: [2]string{"Metadata", "true"}, body: string(body), timeout: azureTimeout}
+	if _, err := w.newClient(time.Second, 1).do(ctx, r); err != nil {
+		return 0, fmt.Errorf("approve scheduled events: %w", err)
+	}
+	return len(ends), nil
+}
+
 func (a *azure) get(ctx context.Context, path string, timeout time.Duration) (string, error) {
 	got, err := a.do(ctx, request{method: http.MethodGet, url: a.base + path, header: [2]string{"Metadata", "true"}, timeout: timeout})
 	return got.body, err
@@ -93,11 +121,15 @@ func parseEvents(body string) ([]event, error) {
 // read takes the first event that ends this machine.
 func (a *azure) read(events []event) {
 	var first *Notice
+	var ends []string
 	seen := make(map[string]bool)
 	for _, e := range events {
 		switch {
 		case !e.concerns(a.name):
 		case e.ends():
+			if strings.EqualFold(e.EventStatus, "Scheduled") {
+				ends = append(ends, e.EventID)
+			}
 			if n := e.notice(); first == nil || n.Deadline.Before(first.Deadline) { // one that is not known is now
 				first = &n
 			}
@@ -108,6 +140,9 @@ func (a *azure) read(events []event) {
 		}
 	}
 	a.hinted = seen
+	a.w.mu.Lock()
+	a.w.ends = ends
+	a.w.mu.Unlock()
 	if first != nil {
 		a.active, a.clean = true, 0
 		a.w.notice(*first)

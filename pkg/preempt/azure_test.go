@@ -3,6 +3,7 @@ package preempt
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -17,6 +18,8 @@ type microsoftServer struct {
 
 	mu     sync.Mutex // guards what follows
 	events string
+	starts []string // bodies of approvals, of which none is expected unless told
+	told   bool
 	slow   time.Duration // of the first answer
 }
 
@@ -36,6 +39,8 @@ func (m *microsoftServer) serve(ctx context.Context, r *http.Request) response {
 	switch {
 	case r.Header.Get("Metadata") != "true" || r.URL.Query().Get("api-version") == "":
 		return response{400, nil, `{"error":"Bad request"}`}
+	case r.Method == http.MethodPost && r.URL.Path == "/metadata/scheduledevents" && m.approved(r):
+		return response{200, nil, ""}
 	case r.Method != http.MethodGet: // a POST would approve
 		m.t.Errorf("%s %s", r.Method, r.URL)
 		return response{405, nil, ""}
@@ -48,6 +53,18 @@ func (m *microsoftServer) serve(ctx context.Context, r *http.Request) response {
 		return response{500, nil, ""}
 	}
 	return response{200, nil, `{"DocumentIncarnation":1,"Events":[` + events + `]}`}
+}
+
+// approved notes an approval, where one is expected.
+func (m *microsoftServer) approved(r *http.Request) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	body, err := io.ReadAll(r.Body)
+	if err != nil || !m.told {
+		return false
+	}
+	m.starts = append(m.starts, string(body))
+	return true
 }
 
 func scheduled(id, kind, status, vm, notBefore string) string {
@@ -101,6 +118,39 @@ func TestOnlyEventsThatEndThisMachineAreNotices(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestEventsAreApprovedWhenToldTo(t *testing.T) {
+	onMicrosoft(t, func(t *testing.T, n *network, m *microsoftServer) {
+		w := watch(n, Config{Provider: Azure})
+		time.Sleep(5 * time.Second)
+		if got, err := w.Approve(t.Context()); got != 0 || err != nil {
+			t.Errorf("without an event: %d, %v", got, err)
+		}
+		m.put(scheduled("1", "Preempt", "Scheduled", "vmss_3", ""), scheduled("2", "Reboot", "Started", "vmss_3", ""),
+			scheduled("3", "Preempt", "Scheduled", "vmss_30", ""), scheduled("4", "Freeze", "Scheduled", "vmss_3", ""))
+		time.Sleep(5 * time.Second)
+		m.mu.Lock()
+		m.told = true
+		m.mu.Unlock()
+		if got, err := w.Approve(t.Context()); got != 1 || err != nil {
+			t.Errorf("%d, %v", got, err)
+		}
+		n.set("503")
+		if _, err := w.Approve(t.Context()); err == nil || !strings.Contains(err.Error(), "approve scheduled events: POST") {
+			t.Errorf("%v", err)
+		}
+		n.set("")
+		m.put()
+		time.Sleep(5 * time.Second)
+		if got, err := w.Approve(t.Context()); got != 0 || err != nil {
+			t.Errorf("withdrawn: %d, %v", got, err)
+		}
+		w.end()
+		if want := `{"StartRequests":[{"EventId":"1"}]}`; len(m.starts) != 1 || m.starts[0] != want {
+			t.Errorf("%q", m.starts)
+		}
+	})
 }
 
 func TestOneCleanPollIsNoWithdrawal(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 )
 
 const (
+	linkLocalIP = "169.254.169.254" // of the metadata server, on all three clouds
 	dialTimeout = 2 * time.Second
 	maxBody     = 64 << 10
 	maxSaid     = 200 // of a body in an error
@@ -70,13 +71,15 @@ type client struct {
 // broken, and such a request would have no token.
 func (w *Watcher) newClient(every time.Duration, burst int) *client {
 	return &client{
-		http:   newHTTP(w.cfg.dial),
+		http:   newHTTP(byAddress(w.cfg.dial)),
 		tokens: &bucket{every: every, burst: burst},
 		count:  func(kind string) { w.change(func(s *Stats) { s.Requests[kind]++ }) },
 	}
 }
 
-func newHTTP(dial func(ctx context.Context, network, addr string) (net.Conn, error)) *http.Client {
+type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
+
+func newHTTP(dial dialFunc) *http.Client {
 	if dial == nil {
 		dial = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	}
@@ -93,9 +96,28 @@ func newHTTP(dial func(ctx context.Context, network, addr string) (net.Conn, err
 	}
 }
 
+// byAddress dials GCE's server at its address, which is the same on all machines,
+// while its name cannot be looked up: DNS is often what fails first.
+func byAddress(dial dialFunc) dialFunc {
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: dialTimeout}).DialContext
+	}
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		var dns *net.DNSError
+		if host, port, _ := net.SplitHostPort(addr); host == googleHost && errors.As(err, &dns) && ctx.Err() == nil {
+			if conn, err := dial(ctx, network, net.JoinHostPort(linkLocalIP, port)); err == nil {
+				return conn, nil
+			}
+		}
+		return conn, err
+	}
+}
+
 // request is what is asked.
 type request struct {
 	method, url string
+	body        string
 	header      [2]string // name and value of the one that the server insists on
 	more        [2]string
 	timeout     time.Duration
@@ -131,7 +153,7 @@ func (c *client) do(ctx context.Context, r request) (answer, error) {
 }
 
 func (c *client) once(ctx context.Context, r request) (answer, error) {
-	req, err := http.NewRequestWithContext(ctx, r.method, r.url, nil)
+	req, err := http.NewRequestWithContext(ctx, r.method, r.url, strings.NewReader(r.body))
 	if err != nil {
 		return answer{}, err
 	}

@@ -49,6 +49,34 @@ func TestAPreemptionIsSeenWhenItHappens(t *testing.T) {
 	})
 }
 
+func TestWhereDNSFailsTheServerIsAskedAtItsAddress(t *testing.T) {
+	onGoogle(t, func(t *testing.T, n *network, g *googleServer) {
+		n.hosts = map[string]server{linkLocalIP + ":80": g} // other names are not known
+		w := watch(n, Config{Provider: GCE})
+		time.Sleep(150 * time.Second)
+		asked := len(g.paths())
+		g.put("instance/preempted", "TRUE")
+		<-w.over
+		if got := w.told(); len(got) != 1 || !got[0].Active || !w.Stats().Up || asked > 8 {
+			t.Errorf("%+v after %d requests", got, asked)
+		}
+		w.end()
+	})
+}
+
+func TestAnotherNameIsNotAskedAtTheAddress(t *testing.T) {
+	onGoogle(t, func(t *testing.T, n *network, g *googleServer) {
+		n.hosts = map[string]server{linkLocalIP + ":80": g}
+		w := watch(n, Config{URL: "http://mock.example" + preemptedPath})
+		time.Sleep(10 * time.Second)
+		up := w.Stats().Up
+		w.end()
+		if up || len(g.paths()) > 0 {
+			t.Errorf("%q", g.paths())
+		}
+	})
+}
+
 func TestAPreemptionBeforeTheStartIsSeenByTheFirstRequest(t *testing.T) {
 	for _, value := range []string{"TRUE", "true", " True\r\n"} {
 		onGoogle(t, func(t *testing.T, n *network, g *googleServer) {

@@ -90,8 +90,9 @@ type Watcher struct {
 	preemptedURL *url.URL // of GCE
 	local        string   // where AWS and Azure are asked
 
-	mu    sync.Mutex // guards stats
+	mu    sync.Mutex // guards what follows
 	stats Stats
+	ends  []string // events of Azure that end this machine and have not begun
 
 	telling sync.Mutex // held while OnNotice or OnHint runs
 }

@@ -53,12 +53,12 @@ func TestTheCloudIsFoundOut(t *testing.T) {
 		server func(t *testing.T) server
 		want   Provider
 	}{
-		"GCE by its name":            {googleAddr, func(t *testing.T) server { return newGoogle(t) }, GCE},
-		"AWS by its token":           {local, func(t *testing.T) server { return newAmazon(t) }, AWS},
-		"Azure by the machine":       {local, func(t *testing.T) server { return newMicrosoft(t) }, Azure},
-		"GCE by its address is none": {local, func(t *testing.T) server { return newGoogle(t) }, Auto},
-		"a portal is not GCE":        {googleAddr, func(*testing.T) server { return portal{} }, Auto},
-		"nothing":                    {"", nil, Auto},
+		"GCE by its name":      {googleAddr, func(t *testing.T) server { return newGoogle(t) }, GCE},
+		"AWS by its token":     {local, func(t *testing.T) server { return newAmazon(t) }, AWS},
+		"Azure by the machine": {local, func(t *testing.T) server { return newMicrosoft(t) }, Azure},
+		"GCE without DNS":      {local, func(t *testing.T) server { return newGoogle(t) }, GCE},
+		"a portal is not GCE":  {googleAddr, func(*testing.T) server { return portal{} }, Auto},
+		"nothing":              {"", nil, Auto},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -152,8 +152,9 @@ func (e *Events) Pod(name, reason string) {
 	e.event(name, "", datagram.Label{Name: "reason", Value: reason})
 }
 
+// count adds to a counter of the metrics server, which is no event.
 func (e *Events) count(name string, value float64) {
-	e.put(name, &datagram.Message{Op: datagram.Inc, Name: name, Value: value, Labels: e.with(), Help: "Whether the pod's node was about to be taken away."})
+	e.put("", &datagram.Message{Op: datagram.Inc, Name: name, Value: value, Labels: e.with(), Help: "Whether the pod's node was about to be taken away."})
 }
 
 func (e *Events) event(name, process string, labels ...datagram.Label) {
@@ -174,13 +175,17 @@ func (e *Events) event(name, process string, labels ...datagram.Label) {
 	_ = e.to.Put(m)
 }
 
-// put counts the event, under its name, or that there was no room.
+// put counts the event under its name, unless that is empty, or that there was no
+// room.
 func (e *Events) put(name string, m *datagram.Message) {
 	err := e.to.Put(m)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err != nil {
 		e.dropped++
+		return
+	}
+	if name == "" {
 		return
 	}
 	i := slices.IndexFunc(e.sent, func(c EventCount) bool { return c.Type == name })

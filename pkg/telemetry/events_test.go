@@ -95,11 +95,13 @@ func TestEvents(t *testing.T) {
 func TestEventsAreCounted(t *testing.T) {
 	b := &box{}
 	e := NewEvents(b, nil)
+	e.Begin() // a counter at 0 is no event
 	e.Terminating("SIGTERM")
+	e.Pod("preempted", "spot") // neither is the counter that goes with this one
 	b.fail = errors.New("full")
 	e.Pod("x", "")
 	sent, dropped := e.Counts()
-	if diff := cmp.Diff([]EventCount{{"termination", 1}}, sent); diff != "" || dropped != 1 {
+	if diff := cmp.Diff([]EventCount{{"termination", 1}, {"preempted", 1}}, sent); diff != "" || dropped != 1 {
 		t.Error(diff, dropped)
 	}
 	var none *Events

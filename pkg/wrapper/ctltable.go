@@ -1,8 +1,8 @@
 package wrapper
 
 import (
+	"cmp"
 	"context"
-
 	"fmt"
 	"io"
 	"net/http"
@@ -115,14 +115,14 @@ func (k *controller) table(o *overview, rows []row, clear bool) error {
 		b.WriteString("\x1b[H\x1b[2J")
 	}
 	fmt.Fprintln(&b, o.summary())
-	for _, line := range align(cells(rows, time.Now()), width) {
+	for _, line := range align(narrow(cells(rows, time.Now()), width)) {
 		fmt.Fprintln(&b, shorten(line, width))
 	}
 	_, err := io.WriteString(k.out, b.String())
 	return err
 }
 
-// summary is the pod in one line, and how many of its processes are not ready.
+// summary is the pod in one line.
 func (o *overview) summary() string {
 	s := "pod: ready"
 	if !o.Ready {
@@ -134,10 +134,21 @@ func (o *overview) summary() string {
 	if o.Pod.Draining || o.Pod.Preempted {
 		s += ", leaving service: " + o.Pod.Reason
 	}
-	if unready := len(o.unready()); unready > 0 {
-		s += fmt.Sprintf(", %d of %d processes not ready", unready, len(o.Processes))
-	}
 	return s
+}
+
+// counts says how many processes are in each phase, the most first.
+func (o *overview) counts() string {
+	n := make(map[string]int)
+	for _, r := range o.Processes {
+		n[r.Phase]++
+	}
+	phases := sortedKeys(n)
+	slices.SortStableFunc(phases, func(a, b string) int { return cmp.Compare(n[b], n[a]) })
+	for i, phase := range phases {
+		phases[i] = strconv.Itoa(n[phase]) + " " + phase
+	}
+	return strings.Join(phases, ", ")
 }
 
 // unready are the processes that are not ready.
@@ -186,6 +197,19 @@ func (r *row) why(now time.Time) string {
 	return printable(strings.Join(parts, "; "))
 }
 
+// printable takes out what a process could do to the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\t' || r == '\n':
+			return ' '
+		case r < ' ' || r >= 0x7f && r < 0xa0:
+			return -1
+		}
+		return r
+	}, s)
+}
+
 // age is a time in two units at most.
 func age(d time.Duration) string {
 	switch d = max(d, 0); {
@@ -212,33 +236,47 @@ func bytesOf(n int64) string {
 	}
 }
 
-// leastName is how many letters of a name are shown at least.
-const leastName = 12
+// minName is how many characters of names are shown however narrow a terminal is.
+const minName = 16
 
-// align makes lines of cells, numbers to the right. Names are cut where the numbers would not fit into the
-// width otherwise, 0 is any.
-func align(all [][]string, width int) []string {
+// narrow cuts long names, in their middle, so that the other columns but the last
+// fit a width too; 0 is any.
+func narrow(all [][]string, width int) [][]string {
+	if width <= 0 {
+		return all
+	}
+	room := width - 2 // between it and the next
+	for _, w := range widthsOf(all)[1 : len(all[0])-1] {
+		room -= w + 2
+	}
+	room = max(room, minName)
+	for _, line := range all {
+		if r := []rune(line[0]); len(r) > room {
+			line[0] = string(r[:room/2]) + "…" + string(r[len(r)-(room-room/2-1):])
+		}
+	}
+	return all
+}
+
+// widthsOf are the widths of the columns.
+func widthsOf(all [][]string) []int {
 	widths := make([]int, len(all[0]))
 	for _, line := range all {
 		for i, cell := range line {
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
 	}
-	if width > 0 {
-		numbers := 3 // there is more to the right
-		for _, w := range widths[1 : len(widths)-1] {
-			numbers += 2 + w
-		}
-		widths[0] = min(widths[0], max(width-numbers, leastName))
-	}
+	return widths
+}
+
+// align makes lines of cells, numbers to the right.
+func align(all [][]string) []string {
+	widths := widthsOf(all)
 	numbers := []int{3, 4, 5, 6, 7}
 	lines := make([]string, len(all))
 	for n, line := range all {
 		var b strings.Builder
 		for i, cell := range line {
-			if i == 0 {
-				cell = shorten(cell, widths[0])
-			}
 			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
 			if slices.Contains(numbers, i) {
 				b.WriteString(pad + cell + "  ")

@@ -15,6 +15,8 @@ import (
 const (
 	// countFor is how long the event preemption_count is sent, once a second.
 	countFor = time.Minute
+	// approveWithin is for the last request of a pod that has ended.
+	approveWithin = time.Second
 	// drainGrace is how long the end of the pod waits for Envoy.
 	drainGrace = 500 * time.Millisecond
 )
@@ -231,6 +233,9 @@ func (p *pod) evictable(f *flags, env *environment) error {
 			p.log.Warn("-envoy-drain does nothing without HANDLE_PREEMPTION=true")
 		}
 	}
+	if f.PreemptionApprove && !watched {
+		p.log.Warn("-preemption-approve does nothing without HANDLE_PREEMPTION=true")
+	}
 	p.eviction = e.ready()
 	if !watched {
 		return nil
@@ -248,6 +253,21 @@ func (p *pod) evictable(f *flags, env *environment) error {
 		return cli.Usagef("preemption: %w", err)
 	}
 	return nil
+}
+
+// approve tells Azure, where that is wanted, that nothing is left to wait for.
+func (p *pod) approve() {
+	if p.watcher == nil || !p.flags.PreemptionApprove {
+		return
+	}
+	ctx, cancel := context.WithTimeoutCause(p.eviction.life, approveWithin, errDeadline)
+	defer cancel()
+	switch n, err := p.watcher.Approve(ctx); {
+	case err != nil:
+		p.log.Error("the cloud waits until the machine's time is over", "err", err)
+	case n > 0:
+		p.log.Info("told Azure that the machine may go", "events", n)
+	}
 }
 
 // startable says why nothing is started now.

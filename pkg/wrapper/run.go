@@ -378,6 +378,7 @@ func (p *pod) serve(ctx context.Context, signals *signals, units []supervisor.Un
 		Linger:     len(units) == 0,
 	})
 	p.rest()
+	p.approve()
 	end()
 	p.merger.Close()
 	wg.Wait()

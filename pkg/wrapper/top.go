@@ -21,7 +21,7 @@ import (
 const topEvery = time.Second
 
 // keys are what a person may press in top.
-const topKeys = "↑↓ choose   r restart   s stop/start   l logs   n all/not ready   q quit"
+const topKeys = "↑↓ PgUp PgDn Home End choose   r restart   s stop/start   l logs   n all/not ready   q quit"
 
 // top shows all processes on a terminal, again and again, and does what keys say.
 // Where stdout is no terminal it prints a table once.
@@ -73,10 +73,10 @@ type top struct {
 	err    error  // of the last look
 	chosen string // name
 	first  int    // row that is shown at the top
+	page   int    // how many there is room for
+	unwell bool   // only processes that are not ready are shown
 	note   string // what became of a key
 	logs   bool   // the latest lines of the chosen one are shown
-	page   int    // how many rows there is room for
-	unwell bool   // only processes that are not ready are shown
 
 	doing sync.WaitGroup
 	notes chan string
@@ -100,32 +100,29 @@ func (t *top) read(ctx context.Context, in io.Reader) {
 	}
 }
 
-// sequences are what terminals send for keys that are no letters.
-var sequences = map[string]string{
-	"\x1b[A": "up", "\x1bOA": "up", "\x1b[B": "down", "\x1bOB": "down",
-	"\x1b[5~": "pageup", "\x1b[6~": "pagedown",
-	"\x1b[H": "home", "\x1bOH": "home", "\x1b[1~": "home", "\x1b[7~": "home",
-	"\x1b[F": "end", "\x1bOF": "end", "\x1b[4~": "end", "\x1b[8~": "end",
+// escapes are what follows ESC [ or ESC O for a key.
+var escapes = map[string]string{
+	"A": "up", "B": "down", "5~": "page up", "6~": "page down", "H": "home", "F": "end", "1~": "home", "4~": "end", "7~": "home", "8~": "end",
 }
 
-// keysOf takes what a terminal sent apart: escape sequences, of which only those
-// of keys that mean something count, and letters.
+// keysOf takes what a terminal sent apart: escape sequences, and letters.
 func keysOf(b []byte) []string {
 	var keys []string
 	for len(b) > 0 {
-		n := 1
-		if len(b) >= 3 && b[0] == 0x1b && (b[1] == '[' || b[1] == 'O') {
-			n = 3 // and digits and semicolons before the last letter
-			for n < len(b) && b[n-1] < '@' {
-				n++
+		switch {
+		case len(b) >= 3 && b[0] == 0x1b && (b[1] == '[' || b[1] == 'O'):
+			end := 2
+			for end < len(b)-1 && b[end] < '@' { // a number, and what follows it
+				end++
 			}
-			if name := sequences[string(b[:n])]; name != "" {
+			if name := escapes[string(b[2:end+1])]; name != "" {
 				keys = append(keys, name)
 			}
-		} else {
+			b = b[end+1:]
+		default:
 			keys = append(keys, string(b[:1]))
+			b = b[1:]
 		}
-		b = b[n:]
 	}
 	return keys
 }
@@ -133,6 +130,8 @@ func keysOf(b []byte) []string {
 func (t *top) run(ctx context.Context) error {
 	t.notes = make(chan string, 16)
 	defer t.doing.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // nobody waits any more for what is being done
 	tick := time.NewTicker(topEvery)
 	defer tick.Stop()
 	for {
@@ -189,9 +188,9 @@ func (t *top) distance(key string) int {
 		return -1
 	case "down", "j":
 		return +1
-	case "pageup":
+	case "page up":
 		return -t.page
-	case "pagedown", " ":
+	case "page down", " ":
 		return +t.page
 	case "home", "g":
 		return -len(t.all.Processes)
@@ -283,7 +282,7 @@ func (t *top) draw(ctx context.Context) {
 	case t.err != nil:
 		line(t.err.Error())
 	default:
-		line(t.all.summary())
+		line(fmt.Sprintf("%s, %d processes: %s", t.all.summary(), len(t.all.Processes), t.all.counts()))
 	}
 	if t.logs {
 		t.drawLogs(ctx, line, height-4)
@@ -308,7 +307,7 @@ func (t *top) drawTable(b *strings.Builder, line func(string), width, height int
 	at := t.index()
 	t.first = min(max(t.first, at-t.page+1), at)
 	t.first = max(min(t.first, len(rows)-t.page), 0)
-	lines := align(cells(rows, time.Now()), width)
+	lines := align(narrow(cells(rows, time.Now()), width))
 	b.WriteString("\x1b[1m")
 	line(lines[0])
 	b.WriteString("\x1b[0m")
@@ -365,17 +364,4 @@ func brief(l string) string {
 		return l
 	}
 	return l[len(stamp):len(stamp)+8] + " " + l[at+len(" out="):]
-}
-
-// printable takes out what a process could do to the terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '\t' {
-			return ' '
-		}
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return -1
-		}
-		return r
-	}, s)
 }

@@ -13,13 +13,13 @@ func TestKeysAreTakenApart(t *testing.T) {
 		"\x1b[A\x1b[Bs":       "up down s",
 		"\x1bOA":              "up",
 		"\x1b[C":              "",
-		"\x1b[5~\x1b[6~q":     "pageup pagedown q",
-		"\x1b[H\x1bOF\x1b[1~": "home end home",
-		"\x1b[1;5Aq":          "q",
-		"\x1b[200~":           "",
 		"\x1b":                "\x1b",
 		"rl\x03":              "r l \x03",
 		"\x1b[A\x1b[A\x1b[Ax": "up up up x",
+		"\x1b[5~\x1b[6~j":     "page up page down j",
+		"\x1b[H\x1bOF\x1b[1~": "home end home",
+		"\x1b[1;5Aq":          "q",
+		"\x1b[<35;1;2":        "", // cut short
 	} {
 		if got := strings.Join(keysOf([]byte(in)), " "); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
@@ -47,7 +47,7 @@ func TestLinesOfTheTableFitTheirColumns(t *testing.T) {
 		{Name: "wéb", Phase: "ready", Ready: true, PID: &pid, Since: now.Add(-26 * time.Hour)},
 		{Name: "crash", Phase: "backoff", Restarts: 12, Since: now.Add(-3 * time.Second), Cause: &cause, Next: &next},
 	}
-	lines := align(cells(rows, now), 0)
+	lines := align(cells(rows, now))
 	want := []string{
 		"NAME   PHASE    READY   PID  RESTARTS     FOR  CPU  MEMORY  WHY",
 		"wéb    ready    yes    4711         0  26h00m",
@@ -58,11 +58,20 @@ func TestLinesOfTheTableFitTheirColumns(t *testing.T) {
 			t.Errorf("got  %q\nwant %q", lines[i], want[i])
 		}
 	}
-	if l := align(cells([]row{{Name: strings.Repeat("long", 20), Phase: "ready", PID: &pid}}, now), 60)[1]; !strings.HasPrefix(l, "longlonglon…  ready  no     4711") {
-		t.Errorf("the name leaves no room: %q", l)
+	rows[1].Name = "a-process-with-a-name-that-has-no-place-beside-the-other-columns_17"
+	if got, want := align(narrow(cells(rows, now), 60))[2], "a-proces…umns_17  backoff  no                 12      3s               last end"; !strings.HasPrefix(got, want) {
+		t.Errorf("%q, not %q", got, want)
+	}
+	bad := "said \x1b[2J\nthis"
+	rows[1].Cause = &bad
+	if got := rows[1].why(now); !strings.HasPrefix(got, "last end: said [2J this; next") {
+		t.Errorf("%q", got)
+	}
+	if got, want := (&overview{Processes: rows[:1]}).counts(), "1 ready"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 	for _, width := range []int{1, 10, 80, 200} {
-		for _, l := range align(cells(rows, now), width) {
+		for _, l := range lines {
 			if n := utf8.RuneCountInString(shorten(l, width)); n > width {
 				t.Errorf("%d runes in %d: %q", n, width, l)
 			}
@@ -78,9 +87,6 @@ func TestOnlyWhatIsNotReadyIsShownWhenAsked(t *testing.T) {
 	}
 	if top.move(9); top.chosen != "c" {
 		t.Errorf("the last one is %q", top.chosen)
-	}
-	if got, want := top.all.summary(), "pod: not ready, counts as dead, 2 of 3 processes not ready"; got != want {
-		t.Errorf("got %q, want %q", got, want)
 	}
 	top.all.Processes = top.all.Processes[:1]
 	if at := top.index(); at != 0 || top.chosen != "" {

@@ -28,6 +28,7 @@ type flags struct {
 	EnvoyDrain               bool          `help:"drain Envoy's listeners on preemption"`
 	PreemptionProvider       string        `help:"whose metadata server is asked: auto, gce, aws or azure" enum:"auto,gce,aws,azure" default:"auto"`
 	PreemptionAction         string        `help:"what a notice does: drain (leave service), terminate (and end) or none (events only)" enum:"drain,terminate,none" default:"drain"`
+	PreemptionApprove        bool          `help:"tell Azure when all processes have ended, that the machine may go: for all machines of the event"`
 	MainContainers           string        `help:"containers whose end ends the pod, with HANDLE_TERMINATION: all others by default" placeholder:"NAMES"`
 
 	Wait         bool          `help:"wait until the readiness file of another process-wrapper exists"`

@@ -31,10 +31,10 @@ func TestMeasure(t *testing.T) {
 	}{
 		{"size", measureSize},
 		{"log", measureLog},
-		{"follow", measureFollowers},
 		{"start", measureStart},
 		{"thousand", measureThousand},
 		{"react", measureReactions},
+		{"follow", measureFollowers},
 		{"idle", measureIdle},
 		{"preempt", measurePreemption},
 		{"broken", measureBroken},

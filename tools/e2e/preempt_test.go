@@ -373,3 +373,30 @@ func TestTheMockPreemptsAPodOnEachCloud(t *testing.T) {
 		})
 	}
 }
+
+func TestAzureIsToldThatTheMachineMayGoOnlyWhereThatIsWanted(t *testing.T) {
+	t.Parallel()
+	for arg, want := range map[string]string{"-preemption-approve": "Preempt Started", "-debug": "Preempt Scheduled"} {
+		t.Run(arg, func(t *testing.T) {
+			t.Parallel()
+			m := startMock(t, "-personality", "azure")
+			w := start(t, options{
+				config: script("it", forever),
+				env:    []string{"HANDLE_PREEMPTION=enabled", "METADATA_URL=http://" + m.addr},
+				args:   []string{"-preemption-provider", "azure", arg},
+			})
+			w.ready()
+			m.ctl(t, "preempt")
+			w.stderr.waitFor(t, takenAway)
+			if got := m.ctl(t, "state"); !strings.Contains(got, "Preempt Scheduled") {
+				t.Errorf("while it runs: %s", got)
+			}
+			if got := w.stop(); got != 0 {
+				t.Errorf("exit code %d", got)
+			}
+			if got := m.ctl(t, "state"); !strings.Contains(got, want) {
+				t.Errorf("want %s in %s\n%s", want, got, w.stderr)
+			}
+		})
+	}
+}

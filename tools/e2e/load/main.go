@@ -3,7 +3,7 @@
 //
 //	now                 print the time, in nanoseconds since 1970, and wait for a signal
 //	serve ADDRESS       print the time, listen at once and answer every request with 200
-//	pace N              write N lines of 100 bytes a second, in 100 turns
+//	write BYTES LINE    write a line again and again, as many bytes in a second
 //	spawn N PROGRAM …   fork and execute a program N times, print a line, on SIGTERM end them all
 package main
 
@@ -37,12 +37,12 @@ func run(began time.Time, args []string) error {
 	case len(args) == 2 && args[0] == "serve":
 		fmt.Println(began.UnixNano())
 		return http.ListenAndServe(args[1], http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	case len(args) == 2 && args[0] == "pace":
-		n, err := strconv.Atoi(args[1])
+	case len(args) == 3 && args[0] == "write":
+		rate, err := strconv.Atoi(args[1])
 		if err != nil {
 			return err
 		}
-		return pace(n)
+		return write(rate, args[2]+"\n")
 	case len(args) > 2 && args[0] == "spawn":
 		n, err := strconv.Atoi(args[1])
 		if err != nil {
@@ -51,16 +51,20 @@ func run(began time.Time, args []string) error {
 		signal.Notify(term, syscall.SIGTERM)
 		return spawn(n, args[2:], term)
 	}
-	return fmt.Errorf("arguments %q: want now, serve ADDRESS, pace N or spawn N PROGRAM", args)
+	return fmt.Errorf("arguments %q: want now, serve ADDRESS, write BYTES LINE or spawn N PROGRAM", args)
 }
 
-// pace writes lines at a steady rate, and makes up for turns that came late.
-func pace(n int) error {
-	const turns = 100
-	lines := []byte(strings.Repeat(strings.Repeat("x", 99)+"\n", n/turns))
-	for next := time.Now(); ; next = next.Add(time.Second / turns) {
-		time.Sleep(time.Until(next))
-		if _, err := os.Stdout.Write(lines); err != nil {
+// write writes in steps of 5 ms, and catches up where it was held up.
+func write(rate int, line string) error {
+	const step = 5 * time.Millisecond
+	began, done := time.Now(), 0
+	for tick := time.NewTicker(step); ; <-tick.C {
+		due := int(time.Since(began).Seconds()*float64(rate)) - done
+		if due < len(line) {
+			continue
+		}
+		n, err := os.Stdout.WriteString(strings.Repeat(line, min(due, rate)/len(line)))
+		if done += n; err != nil {
 			return err
 		}
 	}
