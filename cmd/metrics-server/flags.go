@@ -47,7 +47,7 @@ type flags struct {
 
 	sinkFlags `embed:""`
 
-	PyroscopeURL string `help:"push profiles of the server itself: not supported yet" placeholder:"URL"`
+	PyroscopeURL string `help:"push profiles of metrics-server itself to this server" placeholder:"URL"`
 
 	ShutdownDelay    time.Duration `help:"pause between SIGTERM and the end of receiving, in which /ready is 503" default:"0s"`
 	ShutdownDeadline time.Duration `help:"how long the sinks may take at the end" default:"20s"`
@@ -135,9 +135,6 @@ func (f *flags) check() error {
 		if n.value < n.least {
 			return fmt.Errorf("%s is %d, and must be at least %d", n.name, n.value, n.least)
 		}
-	}
-	if f.PyroscopeURL != "" {
-		return errors.New("-pyroscope-url is not supported yet: leave it out")
 	}
 	if !(f.RateLimit >= 0) {
 		return fmt.Errorf("-rate-limit is %v, and must not be negative", f.RateLimit)

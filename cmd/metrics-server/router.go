@@ -3,12 +3,13 @@ package main
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/process-wrapper/process-wrapper/pkg/collect"
 	"github.com/process-wrapper/process-wrapper/pkg/datagram"
 )
 
 // router passes messages on with the label instance, unless they have one.
 type router struct {
-	sender   *datagram.Sender
+	sender   collect.Sink
 	instance string
 }
 

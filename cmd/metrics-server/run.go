@@ -12,11 +12,11 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/process-wrapper/process-wrapper/pkg/cli"
 	"github.com/process-wrapper/process-wrapper/pkg/collect"
 	"github.com/process-wrapper/process-wrapper/pkg/datagram"
+	"github.com/process-wrapper/process-wrapper/pkg/profile"
 )
 
 var errAsked = errors.New("a sender asked to shut down")
@@ -29,6 +29,7 @@ type server struct {
 	receiver *collect.Server
 	forward  *datagram.Sender // nil without -remote
 	sinks    []runner
+	profile  *profile.Pusher
 	http     *http.Server
 	listener net.Listener
 	ending   atomic.Bool
@@ -41,15 +42,13 @@ type runner interface {
 
 // run receives until ctx, a signal or a sender ends it.
 func run(ctx context.Context, f *flags, env *environment, log *slog.Logger) error {
-	ctx, stop := cli.SignalContext(ctx)
+	st, stop := newStages(ctx)
 	defer stop()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	s, err := newServer(f, env, log, func() { cancel(errAsked) })
+	s, err := newServer(f, env, log, func() { st.finish(errAsked) })
 	if err != nil {
 		return err
 	}
-	return s.serve(ctx)
+	return s.serve(st)
 }
 
 // newServer checks everything, then opens the sockets.
@@ -78,6 +77,10 @@ func newServer(f *flags, env *environment, log *slog.Logger, shutdown func()) (*
 		s.forward = sender
 		cfg.Forward = &router{sender, hostname()}
 		own.MustRegister(forwardMetrics(sender))
+	}
+	var err error
+	if s.profile, err = profile.New(f.PyroscopeURL, "metrics-server", os.Getenv("POD_NAME"), log); err != nil {
+		return nil, cli.Usagef("-pyroscope-url %v", err)
 	}
 	if err := s.addSinks(env, &cfg, own); err != nil {
 		return nil, err
@@ -142,70 +145,4 @@ func (s *server) handler(own prometheus.Gatherer) http.Handler {
 		}
 	})
 	return mux
-}
-
-// serve runs until ctx ends: then it waits for -shutdown-delay, stops receiving, reads what is queued, has the
-// sinks flush, and ends.
-func (s *server) serve(ctx context.Context) error {
-	base := context.WithoutCancel(ctx)
-	receiving, stopReceiving := context.WithCancel(base)
-	defer stopReceiving()
-	flushing, flush := context.WithCancel(base)
-	defer flush()
-	var back, front errgroup.Group // who takes from others ends last
-	failed := make(chan error, len(s.sinks))
-	for _, r := range s.sinks {
-		back.Go(func() error {
-			err := r.Run(flushing)
-			if flushing.Err() == nil { // such as a spool that cannot be opened
-				failed <- err
-			}
-			return err
-		})
-	}
-	if s.forward != nil {
-		back.Go(func() error { return s.forward.Run(flushing) })
-	}
-	back.Go(func() error { s.registry.Run(flushing); return nil })
-	httpDone := make(chan error, 1)
-	go func() { httpDone <- s.http.Serve(s.listener) }()
-	front.Go(func() error { return s.receiver.Run(receiving) })
-	s.log.Info("listening", "http", s.listener.Addr().String(), "sockets", addresses(s.receiver))
-
-	var err error
-	select {
-	case err = <-httpDone:
-		err = fmt.Errorf("serve: %w", err)
-	case serr := <-failed:
-		s.ending.Store(true)
-		s.log.Error("a sink ended, so the server does", "err", serr)
-	case <-ctx.Done():
-		s.ending.Store(true)
-		s.log.Info("shutting down", "reason", context.Cause(ctx), "delay", s.flags.ShutdownDelay)
-		sleep(s.flags.ShutdownDelay)
-	}
-	stopReceiving()
-	err = errors.Join(err, front.Wait())
-	flush()
-	err = errors.Join(err, back.Wait())
-	sctx, cancel := context.WithTimeout(base, 5*time.Second)
-	defer cancel()
-	if serr := s.http.Shutdown(sctx); serr != nil {
-		err = errors.Join(err, s.http.Close())
-	}
-	return err
-}
-
-func addresses(r *collect.Server) []string {
-	var out []string
-	for _, a := range r.Addrs() {
-		out = append(out, a.Network()+" "+a.String())
-	}
-	return out
-}
-
-func sleep(d time.Duration) {
-	if d > 0 {
-		time.Sleep(d)
-	}
 }

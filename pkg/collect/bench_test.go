@@ -22,7 +22,7 @@ func fill(tb testing.TB, r *Registry, n int, ttl string) {
 			tb.Fatal(err)
 		}
 		r.mu.Lock()
-		r.apply(m, added, time.Now().UnixNano())
+		r.apply(m, added, r.at(time.Now()))
 		r.mu.Unlock()
 	}
 }
@@ -52,7 +52,7 @@ func TestExpiryOfAllSeriesHoldsNobodyUp(t *testing.T) {
 	const n = 100_000
 	r := NewRegistry(Limits{})
 	fill(t, r, n, `,"ttl":"1s"`)
-	now := time.Now().Add(time.Minute).UnixNano()
+	now := r.at(time.Now().Add(time.Minute))
 	var worst, all time.Duration
 	for more := true; more; {
 		began := time.Now()

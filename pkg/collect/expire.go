@@ -91,7 +91,7 @@ func (r *Registry) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-t.C:
-			for r.sweep(now.UnixNano()) && ctx.Err() == nil {
+			for r.sweep(r.at(now)) && ctx.Err() == nil {
 			}
 		}
 	}

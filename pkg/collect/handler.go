@@ -6,13 +6,11 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/expfmt"
 )
-
-// scrapers is how many pages are written at the same time; others wait.
-const scrapers = 4
 
 var formats = []expfmt.Format{expfmt.NewFormat(expfmt.TypeTextPlain), expfmt.NewFormat(expfmt.TypeProtoDelim)}
 
@@ -20,14 +18,17 @@ var formats = []expfmt.Format{expfmt.NewFormat(expfmt.TypeTextPlain), expfmt.New
 // answers 200 and a valid page whatever was received: text, or protobuf for who
 // accepts it, with gzip for who accepts that.
 func (r *Registry) Handler(own prometheus.Gatherer) http.Handler {
-	turns := make(chan struct{}, scrapers)
+	return r.handler(own, newTurns())
+}
+
+func (r *Registry) handler(own prometheus.Gatherer, turns *turns) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		select {
-		case turns <- struct{}{}:
-			defer func() { <-turns }()
-		case <-req.Context().Done():
+		control := http.NewResponseController(w)
+		t, ok := turns.take(req.Context(), func() { _ = control.SetWriteDeadline(time.Unix(1, 0)) })
+		if !ok {
 			return
 		}
+		defer turns.done(t)
 		format := expfmt.NegotiateAccept(req.Header, formats...)
 		var p page = textPage{}
 		switch format.FormatType() {

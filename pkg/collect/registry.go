@@ -76,7 +76,7 @@ type series struct {
 	value     float64
 	histogram *histogram
 	ttl       time.Duration
-	expires   int64 // Unix nanoseconds
+	expires   int64 // see Registry.at
 	due       int64 // when the heap has it next
 	pos       int32 // in family.series, -1 once it is gone
 }
@@ -84,7 +84,8 @@ type series struct {
 // Registry holds what messages said. Make one with [NewRegistry].
 type Registry struct {
 	limits   Limits
-	prefixes []string // of names that are taken
+	prefixes []string  // of names that are taken
+	began    time.Time // with its monotonic clock
 
 	mu       sync.Mutex // guards what follows; nobody holds it for longer than a few hundred series take
 	series   map[string]*series
@@ -99,7 +100,7 @@ type Registry struct {
 // NewRegistry returns an empty registry. Names that are taken are refused as if
 // they were of another type; one that ends with * stands for all that begin so.
 func NewRegistry(l Limits, taken ...string) *Registry {
-	r := &Registry{limits: l.withDefaults(), series: map[string]*series{}, families: map[string]*family{}, claimed: map[string]string{}}
+	r := &Registry{limits: l.withDefaults(), began: time.Now(), series: map[string]*series{}, families: map[string]*family{}, claimed: map[string]string{}}
 	for _, name := range taken {
 		if prefix, ok := strings.CutSuffix(name, "*"); ok {
 			r.prefixes = append(r.prefixes, prefix)
@@ -108,6 +109,10 @@ func NewRegistry(l Limits, taken ...string) *Registry {
 	}
 	return r
 }
+
+// at returns a moment in nanoseconds, on a clock that nobody sets: to set the wall
+// clock must not expire what lives.
+func (r *Registry) at(now time.Time) int64 { return int64(now.Sub(r.began)) + 1 }
 
 // apply does what a message says. The caller holds mu.
 func (r *Registry) apply(m *datagram.Message, added []datagram.Label, now int64) reason {

@@ -29,7 +29,7 @@ func (r *Registry) give(t testing.TB, json string, added ...datagram.Label) []st
 			return out
 		}
 		r.mu.Lock()
-		why := r.apply(m, added, time.Now().UnixNano())
+		why := r.apply(m, added, r.at(time.Now()))
 		r.mu.Unlock()
 		out = append(out, reasonNames[why])
 	}
@@ -123,11 +123,11 @@ func TestLimits(t *testing.T) {
 	t.Run("what is removed makes room", func(t *testing.T) {
 		r := NewRegistry(Limits{Series: 1, TTL: time.Second})
 		r.give(t, inc("a", "1"))
-		r.sweep(time.Now().Add(2 * time.Second).UnixNano())
+		r.sweep(r.at(time.Now().Add(2 * time.Second)))
 		if got := r.give(t, `{"name":"a","op":"set","value":1}`); got[0] != "" || r.bytes <= 0 {
 			t.Errorf("%v, %d bytes", got, r.bytes)
 		}
-		r.sweep(time.Now().Add(4 * time.Second).UnixNano())
+		r.sweep(r.at(time.Now().Add(4 * time.Second)))
 		if r.bytes != 0 || len(r.claimed) != 0 || len(r.families) != 0 || len(r.heap) != 0 {
 			t.Errorf("left behind: %d bytes, %v, %v, %v", r.bytes, r.claimed, r.families, r.heap)
 		}
@@ -187,7 +187,7 @@ func TestTheHeapGivesTheSoonestFirst(t *testing.T) {
 func TestASeriesForEver(t *testing.T) {
 	r := NewRegistry(Limits{TTL: -1})
 	r.give(t, `{"name":"a","op":"inc","value":1}`)
-	r.sweep(time.Now().Add(1e6 * time.Hour).UnixNano())
+	r.sweep(r.at(time.Now().Add(1e6 * time.Hour)))
 	if got := r.page(t); !strings.Contains(got, "a 1\n") {
 		t.Error(got)
 	}

@@ -20,8 +20,8 @@ type Sink interface {
 // Config is what a [Server] does with what it receives. Registry is needed.
 type Config struct {
 	Registry *Registry
-	Events   []Sink // get op event
-	Index    []Sink // get op index
+	Events   []Sink // get op event; at most 7
+	Index    []Sink // get op index; at most 7
 	Forward  Sink   // gets everything, or nil
 	Labels   []datagram.Label
 
@@ -166,7 +166,7 @@ func (s *Server) admit(a netip.Addr, now time.Time) (src uint64, ok bool) {
 		return 0, true
 	}
 	src = s.limiter.source(a)
-	if !s.limiter.allow(src, now.UnixNano()) {
+	if !s.limiter.allow(src, s.cfg.Registry.at(now)) {
 		s.stats.refuse(rateLimit, 1)
 		return 0, false
 	}
@@ -208,11 +208,11 @@ func (s *Server) datagram(p *processor, in *listener, src uint64, data []byte, n
 // messages reads until next has no more, and returns how many there were and
 // why it ended. The caller holds the registry.
 func (s *Server) messages(p *processor, in *listener, next func() (*datagram.Message, error), now time.Time) (n int, err error) {
-	at := now.UnixNano()
+	at := s.cfg.Registry.at(now)
 	for {
 		m, err := next()
 		if err == nil {
-			s.message(p, in, m, at)
+			s.message(p, in, m, now, at)
 			n++
 			continue
 		}
@@ -225,7 +225,8 @@ func (s *Server) messages(p *processor, in *listener, next func() (*datagram.Mes
 	}
 }
 
-func (s *Server) message(p *processor, in *listener, m *datagram.Message, now int64) {
+// message applies or holds back a message that came now, which is at for the registry.
+func (s *Server) message(p *processor, in *listener, m *datagram.Message, now time.Time, at int64) {
 	switch m.Op {
 	case datagram.Event, datagram.Index:
 		p.held = append(p.held, s.labelled(m, in, now))
@@ -237,7 +238,7 @@ func (s *Server) message(p *processor, in *listener, m *datagram.Message, now in
 		s.shutdown(in)
 		return
 	}
-	if why := s.cfg.Registry.apply(m, in.labels, now); why != 0 {
+	if why := s.cfg.Registry.apply(m, in.labels, at); why != 0 {
 		s.stats.refuse(why, 1)
 		return
 	}
@@ -258,12 +259,12 @@ func (s *Server) shutdown(in *listener) {
 }
 
 // labelled returns a copy with the labels of the source, and a time.
-func (s *Server) labelled(m *datagram.Message, in *listener, now int64) *datagram.Message {
+func (s *Server) labelled(m *datagram.Message, in *listener, now time.Time) *datagram.Message {
 	var k keyer
 	c := *m
 	c.Labels = k.join(m.Labels, in.labels)
 	if c.Time.IsZero() && !m.Op.Metric() {
-		c.Time = time.Unix(0, now).UTC()
+		c.Time = now.Round(0).UTC()
 	}
 	return c.Clone()
 }
@@ -290,21 +291,27 @@ func (s *Server) event(m *datagram.Message) {
 		s.stats.refuse(noSink, 1)
 		return
 	}
-	if m.ID != "" && s.recent.seen(m.ID) {
-		s.stats.refuse(duplicate, 1)
-		return
-	}
-	accepted := false
-	for _, sink := range sinks {
-		accepted = sink.Put(m) == nil || accepted
-	}
+	all := sinks
 	if s.cfg.Forward != nil {
-		accepted = s.cfg.Forward.Put(m) == nil || accepted
+		all = append(all[:len(all):len(all)], s.cfg.Forward)
 	}
-	if !accepted {
-		if m.ID != "" {
-			s.recent.forget(m.ID)
+	missing := takers(1)<<len(all) - 1
+	if m.ID != "" {
+		if missing = s.recent.claim(identity{m.Op, m.ID}, missing); missing == 0 {
+			s.stats.refuse(duplicate, 1)
+			return
 		}
+	}
+	var refused takers
+	for i, sink := range all {
+		if bit := takers(1) << i; missing&bit != 0 && sink.Put(m) != nil {
+			refused |= bit
+		}
+	}
+	if m.ID != "" && refused != 0 {
+		s.recent.release(identity{m.Op, m.ID}, refused) // its second copy may find room
+	}
+	if refused == missing {
 		s.stats.refuse(sinkFull, 1)
 		return
 	}

@@ -2,7 +2,6 @@ package collect
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -357,17 +356,5 @@ func TestSocketFiles(t *testing.T) {
 	}
 	if _, err := listen("unix", file); err == nil || !strings.Contains(err.Error(), "no socket") {
 		t.Errorf("a file in the way: %v", err)
-	}
-}
-
-func TestRecentIDs(t *testing.T) {
-	r := newRecent()
-	for i := range 3 * recentIDs {
-		if r.seen(fmt.Sprint(i)) {
-			t.Fatalf("%d is known before it came", i)
-		}
-	}
-	if len(r.known) != recentIDs || !r.seen(fmt.Sprint(3*recentIDs-1)) || r.seen("0") {
-		t.Errorf("%d are known", len(r.known))
 	}
 }

@@ -38,8 +38,15 @@ type Sender struct {
 	wake    chan struct{}
 
 	mu      sync.Mutex // guards what follows
-	waiting []byte     // lines
-	count   int
+	waiting lines
+	copies  lines  // to be sent one flush later
+	last    string // the id of the last message
+}
+
+// lines are encoded messages.
+type lines struct {
+	data  []byte
+	count int
 }
 
 // NewSender returns a sender to a UDP address, host:port. The name of the host is
@@ -70,30 +77,46 @@ func NewSender(address string, cfg SenderConfig) (*Sender, error) {
 // of room or because the kernel would not send them.
 func (s *Sender) Counts() (sent, dropped uint64) { return s.sent.Load(), s.dropped.Load() }
 
-// Put takes a message, or returns [ErrFull]. It does not keep m.
+// Put takes a message, or returns [ErrFull]. It does not keep m. A message with the
+// id of the one before it is taken for its second copy, and goes out later and in
+// another datagram, so that to lose one datagram is not to lose both.
 func (s *Sender) Put(m *Message) error {
 	s.mu.Lock()
-	if len(s.waiting) >= s.cfg.Bytes {
+	if len(s.waiting.data)+len(s.copies.data) >= s.cfg.Bytes {
 		s.mu.Unlock()
 		s.dropped.Add(1)
 		return ErrFull
 	}
-	s.waiting = append(Append(s.waiting, m), '\n')
-	s.count++
+	to := &s.waiting
+	if m.ID != "" && m.ID == s.last {
+		to = &s.copies
+	}
+	s.last = m.ID
+	to.data = append(Append(to.data, m), '\n')
+	to.count++
 	s.mu.Unlock()
+	s.rouse()
+	return nil
+}
+
+func (s *Sender) rouse() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
 	}
-	return nil
 }
 
-func (s *Sender) take(last []byte) ([]byte, int) {
+// take returns what is to be sent now; the copies are next. The memory of last is
+// used again.
+func (s *Sender) take(last lines) lines {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b, n := s.waiting, s.count
-	s.waiting, s.count = last[:0], 0
-	return b, n
+	now := s.waiting
+	s.waiting, s.copies = s.copies, lines{data: last.data[:0]}
+	if s.waiting.count > 0 {
+		s.rouse()
+	}
+	return now
 }
 
 // Run sends until ctx ends, then what is waiting.
@@ -102,15 +125,15 @@ func (s *Sender) Run(ctx context.Context) error {
 	defer out.close()
 	t := time.NewTimer(flushAfter)
 	defer t.Stop()
-	var b []byte
+	var b lines
 	for {
 		select {
 		case <-s.wake:
 		case <-ctx.Done():
 			lctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastFlush)
 			defer cancel()
-			b, n := s.take(b)
-			s.flush(lctx, &out, b, n)
+			s.flush(lctx, &out, s.take(lines{}))
+			s.flush(lctx, &out, s.take(lines{})) // the copies
 			return nil
 		}
 		t.Reset(flushAfter) // more may come for the same datagram
@@ -119,9 +142,8 @@ func (s *Sender) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			continue
 		}
-		var n int
-		b, n = s.take(b)
-		s.flush(ctx, &out, b, n)
+		b = s.take(b)
+		s.flush(ctx, &out, b)
 	}
 }
 
@@ -152,44 +174,44 @@ func (s *Sender) connect(ctx context.Context, o *output) bool {
 	return true
 }
 
-// flush sends n lines.
-func (s *Sender) flush(ctx context.Context, o *output, b []byte, n int) {
-	if n == 0 {
+// flush sends lines.
+func (s *Sender) flush(ctx context.Context, o *output, all lines) {
+	if all.count == 0 {
 		return
 	}
 	if !s.connect(ctx, o) {
-		s.dropped.Add(uint64(n))
+		s.dropped.Add(uint64(all.count))
 		return
 	}
-	for len(b) > 0 {
-		size, lines := fit(b)
+	for b := all.data; len(b) > 0; {
+		size, n := fit(b)
 		_ = o.conn.SetWriteDeadline(time.Now().Add(time.Second))
 		if _, err := o.conn.Write(b[:size]); err != nil {
 			// An answer to an earlier datagram, that nobody listens, is told with this one, which was not sent.
 			if _, err = o.conn.Write(b[:size]); err != nil {
-				s.dropped.Add(uint64(lines))
+				s.dropped.Add(uint64(n))
 				b = b[size:]
 				continue
 			}
 		}
-		s.sent.Add(uint64(lines))
+		s.sent.Add(uint64(n))
 		b = b[size:]
 	}
 }
 
 // fit returns how many bytes and lines go into the next datagram, at least one.
-func fit(b []byte) (size, lines int) {
+func fit(b []byte) (size, n int) {
 	for i, c := range b {
 		if c != '\n' {
 			continue
 		}
-		if lines > 0 && i+1 > packet {
+		if n > 0 && i+1 > packet {
 			break
 		}
-		size, lines = i+1, lines+1
+		size, n = i+1, n+1
 		if size >= packet {
 			break
 		}
 	}
-	return size, lines
+	return size, n
 }

@@ -112,6 +112,27 @@ func TestAMessageIsSentWithinMoments(t *testing.T) {
 	})
 }
 
+func TestASecondCopyIsInALaterDatagram(t *testing.T) {
+	for _, ends := range []bool{false, true} {
+		w := &wire{}
+		sent, _ := sending(t, 0, []*wire{w}, func(s *Sender) {
+			m := &Message{Op: Event, Name: "twice", ID: "a"}
+			for _, m := range []*Message{{Op: Inc, Name: "n"}, m, m, {Op: Event, Name: "once", ID: "b"}, {Op: Inc, Name: "n"}} {
+				_ = s.Put(m)
+			}
+			if !ends {
+				time.Sleep(time.Second)
+			}
+		})
+		if sent != 5 || len(w.got) != 2 {
+			t.Fatalf("%d sent, in %q", sent, w.got)
+		}
+		if first, second := read(t, w.got[0]), read(t, w.got[1]); len(first) != 4 || len(second) != 1 || second[0].(*Message).ID != "a" {
+			t.Errorf("%q", w.got)
+		}
+	}
+}
+
 func TestWhatFindsNoRoomIsCounted(t *testing.T) {
 	sent, dropped := sending(t, 100, []*wire{{}}, func(s *Sender) {
 		var errs []error

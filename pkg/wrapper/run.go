@@ -20,6 +20,7 @@ import (
 	"github.com/process-wrapper/process-wrapper/pkg/output"
 	kube "github.com/process-wrapper/process-wrapper/pkg/pod"
 	"github.com/process-wrapper/process-wrapper/pkg/preempt"
+	"github.com/process-wrapper/process-wrapper/pkg/profile"
 	"github.com/process-wrapper/process-wrapper/pkg/prommerge"
 	"github.com/process-wrapper/process-wrapper/pkg/spec"
 	"github.com/process-wrapper/process-wrapper/pkg/status"
@@ -48,7 +49,7 @@ type pod struct {
 	server  *api.Server
 	ready   *api.ReadinessFile
 	beats   *api.Heartbeats
-	profile *profiler
+	profile *profile.Pusher
 	outbox  *telemetry.Events // events for a metrics server; nil: none are sent
 	sender  *datagram.Sender  // of the events
 	counts  counts            // of the processes' streams
@@ -238,8 +239,8 @@ func newPod(call *cli.Call, f *flags, env *environment) (*pod, error) {
 		History:    p.history,
 		Events:     p.events,
 	}), p.log)
-	if p.profile, err = newProfiler(f.PyroscopeURL, env.podName, p.log); err != nil {
-		return nil, err
+	if p.profile, err = profile.New(f.PyroscopeURL, "process-wrapper", env.podName, p.log); err != nil {
+		return nil, cli.Usagef("-pyroscope-url %v", err)
 	}
 	return p, errors.Join(p.evictable(f, env), p.terminable(f, env))
 }
@@ -358,7 +359,7 @@ func (p *pod) serve(ctx context.Context, signals *signals, units []supervisor.Un
 			p.log.Error("the health server ended", "err", err)
 		}
 	})
-	wg.Go(func() { p.profile.run(helpers) })
+	wg.Go(func() { p.profile.Run(helpers) })
 	wg.Go(func() { p.sendEvents(helpers) })
 	wg.Go(func() { tidy(helpers, p.board, p.log) })
 	wg.Go(func() { announce(helpers, p.board, p.log) })

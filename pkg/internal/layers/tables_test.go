@@ -11,6 +11,7 @@ var ours = map[string][]string{
 	"pkg/output":    {},
 	"pkg/probe":     {},
 	"pkg/spec":      {},
+	"pkg/profile":   {},
 
 	"pkg/process":    {"pkg/status", "pkg/probe"},
 	"pkg/collect":    {"pkg/datagram"},
@@ -67,7 +68,7 @@ var theirs = map[string][]string{
 	"github.com/fsnotify/fsnotify":             {"pkg/wrapper"},
 	"github.com/go-sql-driver/mysql":           {"pkg/probe/sql"},
 	"github.com/grafana/loki-client-go":        {"pkg/sink/loki"},
-	"github.com/grafana/pyroscope-go":          {"pkg/wrapper"},
+	"github.com/grafana/pyroscope-go":          {"pkg/profile"},
 	"github.com/klauspost/compress":            {"pkg/api", "pkg/collect", "pkg/sink/*", "pkg/wrapper", "cmd/*"},
 	"github.com/lib/pq":                        {"pkg/probe/sql"},
 	"github.com/moby/sys/capability":           {"pkg/command"},

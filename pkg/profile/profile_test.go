@@ -1,10 +1,11 @@
-package wrapper
+package profile
 
 import (
 	"bytes"
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -14,8 +15,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/process-wrapper/process-wrapper/pkg/output"
 )
 
 // ingest is a strict Pyroscope server.
@@ -85,7 +84,7 @@ func TestProfilesArePushedWhole(t *testing.T) {
 	s := &ingest{t: t, seen: make(map[string]int), all: make(chan struct{}, 1)}
 	srv := httptest.NewServer(s)
 	defer srv.Close()
-	p, err := newProfiler(strings.Replace(srv.URL, "http://", "http://u:secret@", 1)+"/tenant", "web-0", slog.New(slog.DiscardHandler))
+	p, err := New(strings.Replace(srv.URL, "http://", "http://u:secret@", 1)+"/tenant", "process-wrapper", "web-0", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +92,7 @@ func TestProfilesArePushedWhole(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var wg sync.WaitGroup
-	wg.Go(func() { p.run(ctx) })
+	wg.Go(func() { p.Run(ctx) })
 	select {
 	case <-s.all:
 	case <-ctx.Done():
@@ -114,7 +113,7 @@ func TestAServerThatRefusesIsToldOfOnce(t *testing.T) {
 	}))
 	defer srv.Close()
 	var out bytes.Buffer
-	p, err := newProfiler(strings.Replace(srv.URL, "http://", "http://u:secret@", 1), "", slog.New(output.NewHandler(&out, slog.LevelInfo)))
+	p, err := New(strings.Replace(srv.URL, "http://", "http://u:secret@", 1), "process-wrapper", "", slog.New(slog.NewTextHandler(&out, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +121,7 @@ func TestAServerThatRefusesIsToldOfOnce(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var wg sync.WaitGroup
-	wg.Go(func() { p.run(ctx) })
+	wg.Go(func() { p.Run(ctx) })
 	for range 9 { // three rounds
 		select {
 		case <-calls:
@@ -135,4 +134,17 @@ func TestAServerThatRefusesIsToldOfOnce(t *testing.T) {
 	if s := out.String(); strings.Count(s, "cannot push") != 1 || !strings.Contains(s, "no such tenant") || strings.Contains(s, "secret") {
 		t.Error(s)
 	}
+}
+
+func TestOnlyURLsAreServers(t *testing.T) {
+	for _, server := range []string{"localhost:4040", "x", "ftp://host", "http://", "http://[::1"} {
+		if _, err := New(server, "p", "", slog.New(slog.DiscardHandler)); !errors.Is(err, ErrURL) {
+			t.Errorf("%s: %v", server, err)
+		}
+	}
+	p, err := New("", "p", "", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Run(t.Context()) // returns at once
 }

@@ -1,4 +1,5 @@
-package wrapper
+// Package profile pushes profiles of its own process to a Pyroscope server.
+package profile
 
 import (
 	"bufio"
@@ -17,8 +18,6 @@ import (
 	"runtime/pprof"
 	"strconv"
 	"time"
-
-	"github.com/process-wrapper/process-wrapper/pkg/cli"
 )
 
 const (
@@ -27,14 +26,17 @@ const (
 	profileHz      = 100
 )
 
-// profiler pushes profiles of ourselves to a Pyroscope server: CPU, memory in
-// use and goroutines, every 15 s. It is the little of pyroscope-go that this
-// needs; the library is 0.95 MiB of binary.
+// ErrURL is why [New] refuses a server.
+var ErrURL = errors.New("is no URL: write http://host:4040")
+
+// Pusher pushes CPU, memory in use and goroutines every 15 s. It is the little of
+// pyroscope-go that this needs; the library is 0.95 MiB of binary. Make one with
+// [New], and Run it.
 //
 // The protocol is a POST of a pprof profile in a multipart form to /ingest,
 // which what it covers is in the query of.
 // https://grafana.com/docs/pyroscope/latest/reference-server-api/#ingestion
-type profiler struct {
+type Pusher struct {
 	url    *url.URL // nil: off
 	name   string
 	every  time.Duration
@@ -53,15 +55,17 @@ var (
 	goroutineProfile = profileKind{"goroutine", `{"goroutine":{"display-name":"goroutines","units":"goroutines","aggregation":"average"}}`, "goroutines", "average"}
 )
 
-// newProfiler returns a profiler, which does nothing without a server.
-func newProfiler(server, pod string, log *slog.Logger) (*profiler, error) {
-	p := &profiler{name: "process-wrapper", every: profileEvery, log: log}
+// New returns a pusher to a server, under the name of a program and with the label
+// pod unless that is empty. Without a server it does nothing. User and password may
+// be in the URL. The error is [ErrURL].
+func New(server, program, pod string, log *slog.Logger) (*Pusher, error) {
+	p := &Pusher{name: program, every: profileEvery, log: log}
 	if server == "" {
 		return p, nil
 	}
 	u, err := url.Parse(server)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, cli.Usagef("-pyroscope-url is no URL: write http://host:4040")
+		return nil, ErrURL
 	}
 	if pod != "" {
 		p.name += "{pod=" + pod + "}"
@@ -70,8 +74,8 @@ func newProfiler(server, pod string, log *slog.Logger) (*profiler, error) {
 	return p, nil
 }
 
-// run pushes until ctx ends.
-func (p *profiler) run(ctx context.Context) {
+// Run pushes until ctx ends. A server that fails is logged once, and tried again.
+func (p *Pusher) Run(ctx context.Context) {
 	if p.url == nil {
 		return
 	}
@@ -90,7 +94,7 @@ func (p *profiler) run(ctx context.Context) {
 }
 
 // round profiles until the next tick and pushes what there is.
-func (p *profiler) round(ctx context.Context, tick <-chan time.Time) error {
+func (p *Pusher) round(ctx context.Context, tick <-chan time.Time) error {
 	var cpu, heap, goroutines bytes.Buffer
 	began := time.Now()
 	if err := pprof.StartCPUProfile(&cpu); err != nil {
@@ -114,7 +118,7 @@ func (p *profiler) round(ctx context.Context, tick <-chan time.Time) error {
 }
 
 // push sends one profile.
-func (p *profiler) push(ctx context.Context, kind profileKind, profile *bytes.Buffer, began time.Time) error {
+func (p *Pusher) push(ctx context.Context, kind profileKind, profile *bytes.Buffer, began time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, profileTimeout)
 	defer cancel()
 	var body bytes.Buffer
@@ -157,7 +161,7 @@ func (p *profiler) push(ctx context.Context, kind profileKind, profile *bytes.Bu
 
 // post sends one request over a connection of its own. An http.Client is
 // another 0.6 MiB of binary, for what happens every 15 s.
-func (p *profiler) post(ctx context.Context, kind profileKind, req *http.Request) error {
+func (p *Pusher) post(ctx context.Context, kind profileKind, req *http.Request) error {
 	if pw, ok := req.URL.User.Password(); ok {
 		req.SetBasicAuth(req.URL.User.Username(), pw)
 	}
