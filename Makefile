@@ -110,7 +110,7 @@ DOCKER_BUILD = DOCKER_BUILDKIT=1 $(DOCKER) build -q -f deployment/docker/Dockerf
 .PHONY: image-root
 image-root: export GOOS := linux
 image-root: build
-	@scripts/image-root.sh $(BIN) $(IMAGE)/root
+	@scripts/image-root.sh $(BIN) $(IMAGE)/linux/$(shell go env GOARCH)
 
 .PHONY: docker-build
 docker-build: image-root ## build an image of each program, and one for injection
@@ -123,7 +123,7 @@ docker-build: image-root ## build an image of each program, and one for injectio
 
 .PHONY: docker-build-slim
 docker-build-slim: image-root upx ## the same of process-wrapper packed by upx, without shared-lock
-	@cp $(BIN)/packed/process-wrapper $(IMAGE)/root/bin/
+	@cp $(BIN)/packed/process-wrapper $(IMAGE)/linux/*/bin/
 	@echo "$(REGISTRY)/process-wrapper:$(TAG)-slim"
 	@$(DOCKER_BUILD) --target slim -t $(REGISTRY)/process-wrapper:$(TAG)-slim $(IMAGE) >/dev/null
 	@echo "$(REGISTRY)/process-wrapper-inject:$(TAG)-slim"
@@ -132,6 +132,37 @@ docker-build-slim: image-root upx ## the same of process-wrapper packed by upx, 
 .PHONY: upx
 upx: build ## pack process-wrapper: bin/packed/process-wrapper (NRV) and process-wrapper-lzma
 	@scripts/upx.sh $(BIN)/process-wrapper $(BIN)/packed
+
+# Installed from its own module: it is large, and nothing but a release needs it. The build takes minutes.
+GORELEASER := github.com/goreleaser/goreleaser/v2@v2.16.0
+bin/goreleaser:
+	@echo 'Building goreleaser; this takes some minutes once.'
+	@GOBIN=$(CURDIR)/bin go install -trimpath -ldflags '-s -w' $(GORELEASER)
+
+bin/sbom bin/licenses: $(wildcard tools/dev/*/*.go) tools/dev/go.mod
+	@go -C tools/dev build -trimpath -ldflags '-s -w' -o ../../$@ ./$(@F)
+
+.PHONY: THIRD-PARTY-LICENSES.txt
+THIRD-PARTY-LICENSES.txt: bin/licenses
+	@bin/licenses -texts $@
+
+.PHONY: licenses
+licenses: bin/licenses ## write docs/licenses.md
+	@bin/licenses -write docs/licenses.md
+
+.PHONY: snapshot
+snapshot: bin/goreleaser ## build all that a release has into dist/, offline, and publish nothing
+	@PACKED=$$(command -v upx) bin/goreleaser release --snapshot --clean --skip=docker,publish
+
+.PHONY: release-check
+release-check: bin/goreleaser ## check what a release needs: the config, a snapshot and what is in it
+	@PACKED=$$(command -v upx) bin/goreleaser check
+	@$(MAKE) snapshot
+	@scripts/snapshot-check.sh
+
+.PHONY: release
+release: bin/goreleaser ## publish the tag that is checked out; docs/releasing.md says what it needs
+	@PACKED=$$(command -v upx) && bin/goreleaser release --clean
 
 .PHONY: sizes
 sizes: ## record the sizes of the binaries, when a growth of more than 5 % is meant
@@ -169,4 +200,4 @@ tidy: ## go mod tidy in every module
 
 .PHONY: clean
 clean: ## remove what make built
-	@rm -rf bin dist tmp
+	@rm -rf bin dist tmp THIRD-PARTY-LICENSES.txt
