@@ -12,12 +12,14 @@ TESTFLAGS ?= $(if $(CI),-count=1)
 
 VERSION ?= $(shell git describe --tags --match 'v*' --dirty 2>/dev/null || echo devel)
 COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+# Of the commit, in UTC, so that it is the same in every build.
+DATE    ?= $(shell TZ=UTC0 git show -s --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null)
 STAMP   := github.com/process-wrapper/process-wrapper/pkg/cli
-LDFLAGS := -s -w -X $(STAMP).version=$(VERSION) -X $(STAMP).commit=$(COMMIT)
+LDFLAGS := -s -w -X $(STAMP).version=$(VERSION) -X $(STAMP).commit=$(COMMIT) -X $(STAMP).date=$(DATE)
 
 # Debian packages: gcc for the race detector, the rest for tests that drive the binaries.
 LINT_PACKAGES  := shellcheck
-TEST_PACKAGES  := gcc libc6-dev util-linux busybox-static docker.io prometheus prometheus-node-exporter etcd-server \
+TEST_PACKAGES  := ca-certificates gcc libc6-dev util-linux busybox-static docker.io prometheus prometheus-node-exporter etcd-server \
                   mariadb-server postgresql rabbitmq-server chromium fonts-dejavu-core
 BENCH_PACKAGES := supervisor s6 runit tini
 
@@ -34,6 +36,14 @@ help: ## list the targets
 build: ## build every command and examples/hello into bin/
 	@mkdir -p $(BIN)
 	@CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/... ./examples/hello
+
+.PHONY: stamps
+stamps:
+	@echo VERSION=$(VERSION) COMMIT=$(COMMIT) DATE=$(DATE)
+
+.PHONY: reproducible
+reproducible: ## compile everything twice, with empty caches, and compare; 10 minutes
+	@scripts/reproducible.sh
 
 .PHONY: run
 run: build ## run examples/demo.yaml under process-wrapper
@@ -55,6 +65,7 @@ test: test-packages test-unit test-race test-backends test-e2e ## install what t
 .PHONY: test-packages
 test-packages:
 	@scripts/packages.sh 'the race detector and tests in namespaces and containers' $(TEST_PACKAGES)
+	@scripts/upx-package.sh
 
 .PHONY: test-unit
 test-unit: ## unit tests
@@ -88,6 +99,75 @@ test-backends: bin/victoria-logs ## sinks against a real VictoriaLogs
 soak: ## ten million events to metrics-server at a steady rate, some minutes
 	@SOAK=1 go -C tools/e2e test -count=1 -timeout 30m -v -run '^TestSoak$$' .
 
+# Images. IMAGE is the directory that they are made from, TAG what they are called.
+IMAGE    ?= tmp/image
+REGISTRY ?= ghcr.io/process-wrapper
+TAG      ?= $(VERSION)
+DOCKER   ?= docker
+DOCKER_BUILD = DOCKER_BUILDKIT=1 $(DOCKER) build -q -f deployment/docker/Dockerfile --network none --build-arg BINARIES=prebuilt \
+               --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) --build-arg DATE=$(DATE)
+
+.PHONY: image-root
+image-root: export GOOS := linux
+image-root: build
+	@scripts/image-root.sh $(BIN) $(IMAGE)/linux/$(shell go env GOARCH)
+
+.PHONY: docker-build
+docker-build: image-root ## build an image of each program, and one for injection
+	@for name in process-wrapper shared-lock metadata-mock metrics-server prommerge; do \
+	  echo "$(REGISTRY)/$$name:$(TAG)"; \
+	  $(DOCKER_BUILD) --target $$name -t $(REGISTRY)/$$name:$(TAG) $(IMAGE) >/dev/null; \
+	done
+	@echo "$(REGISTRY)/process-wrapper-inject:$(TAG)"
+	@$(DOCKER_BUILD) --target inject -t $(REGISTRY)/process-wrapper-inject:$(TAG) $(IMAGE) >/dev/null
+
+.PHONY: docker-build-slim
+docker-build-slim: image-root upx ## the same of process-wrapper packed by upx, without shared-lock
+	@cp $(BIN)/packed/process-wrapper $(IMAGE)/linux/*/bin/
+	@echo "$(REGISTRY)/process-wrapper:$(TAG)-slim"
+	@$(DOCKER_BUILD) --target slim -t $(REGISTRY)/process-wrapper:$(TAG)-slim $(IMAGE) >/dev/null
+	@echo "$(REGISTRY)/process-wrapper-inject:$(TAG)-slim"
+	@$(DOCKER_BUILD) --target inject -t $(REGISTRY)/process-wrapper-inject:$(TAG)-slim $(IMAGE) >/dev/null
+
+.PHONY: upx
+upx: build ## pack process-wrapper: bin/packed/process-wrapper (NRV) and process-wrapper-lzma
+	@scripts/upx.sh $(BIN)/process-wrapper $(BIN)/packed
+
+# Installed from its own module: it is large, and nothing but a release needs it. The build takes minutes.
+GORELEASER := github.com/goreleaser/goreleaser/v2@v2.16.0
+bin/goreleaser:
+	@echo 'Building goreleaser; this takes some minutes once.'
+	@GOBIN=$(CURDIR)/bin go install -trimpath -ldflags '-s -w' $(GORELEASER)
+
+bin/sbom bin/licenses: $(wildcard tools/dev/*/*.go) tools/dev/go.mod
+	@go -C tools/dev build -trimpath -ldflags '-s -w' -o ../../$@ ./$(@F)
+
+.PHONY: THIRD-PARTY-LICENSES.txt
+THIRD-PARTY-LICENSES.txt: bin/licenses
+	@bin/licenses -texts $@
+
+.PHONY: licenses
+licenses: bin/licenses ## write docs/licenses.md
+	@bin/licenses -write docs/licenses.md
+
+.PHONY: snapshot
+snapshot: bin/goreleaser ## build all that a release has into dist/, offline, and publish nothing
+	@PACKED=$$(command -v upx) bin/goreleaser release --snapshot --clean --skip=docker,publish
+
+.PHONY: release-check
+release-check: bin/goreleaser ## check what a release needs: the config, a snapshot and what is in it
+	@PACKED=$$(command -v upx) bin/goreleaser check
+	@$(MAKE) snapshot
+	@scripts/snapshot-check.sh
+
+.PHONY: release
+release: bin/goreleaser ## publish the tag that is checked out; docs/releasing.md says what it needs
+	@PACKED=$$(command -v upx) && bin/goreleaser release --clean
+
+.PHONY: sizes
+sizes: ## record the sizes of the binaries, when a growth of more than 5 % is meant
+	@go -C tools/e2e test -count=1 -run '^TestBinariesDoNotGrowUnnoticed$$' . -record
+
 .PHONY: bench
 bench: ## benchmarks, and comparisons with what Debian ships; BENCH=log for one part
 	@[[ -n '$(BENCH)' ]] || go test -run '^$$' -bench . -benchmem -benchtime 100ms ./pkg/...
@@ -120,4 +200,4 @@ tidy: ## go mod tidy in every module
 
 .PHONY: clean
 clean: ## remove what make built
-	@rm -rf bin dist tmp
+	@rm -rf bin dist tmp THIRD-PARTY-LICENSES.txt

@@ -11,26 +11,26 @@ func TestBuildIsTheStampElseWhatGoRecorded(t *testing.T) {
 		return &debug.BuildInfo{Main: debug.Module{Version: version}, Settings: settings}
 	}
 	revision := debug.BuildSetting{Key: "vcs.revision", Value: "0123456789abcdef0123"}
+	time := debug.BuildSetting{Key: "vcs.time", Value: "2026-11-29T01:02:03Z"}
 	edited := debug.BuildSetting{Key: "vcs.modified", Value: "true"}
 	for _, test := range []struct {
-		name            string
-		version, commit string // stamped
-		info            *debug.BuildInfo
-		wantVersion     string
-		wantCommit      string
+		name    string
+		stamped Build
+		info    *debug.BuildInfo
+		want    Build
 	}{
-		{"the stamp wins", "v1.2.3", "abc", info("v9.9.9", revision), "v1.2.3", "abc"},
-		{"go install records the version", "", "", info("v1.2.3"), "v1.2.3", "unknown"},
-		{"go build records the revision", "", "", info("(devel)", revision), "devel", "0123456789ab"},
-		{"an edited tree is dirty", "", "", info("(devel)", edited, revision), "devel", "0123456789ab-dirty"},
-		{"a short revision is kept whole", "", "", info("", debug.BuildSetting{Key: "vcs.revision", Value: "abc"}), "devel", "abc"},
-		{"no build information", "", "", nil, "devel", "unknown"},
+		{"the stamp wins", Build{Version: "v1.2.3", Commit: "abc", Date: "today"}, info("v9.9.9", revision, time), Build{Version: "v1.2.3", Commit: "abc", Date: "today"}},
+		{"the date belongs to its commit", Build{Version: "v1.2.3", Commit: "abc"}, info("v9.9.9", revision, time), Build{Version: "v1.2.3", Commit: "abc"}},
+		{"go install records the version", Build{}, info("v1.2.3"), Build{Version: "v1.2.3", Commit: "unknown"}},
+		{"go build records revision and time", Build{}, info("(devel)", revision, time), Build{Version: "devel", Commit: "0123456789ab", Date: time.Value}},
+		{"an edited tree is dirty", Build{}, info("(devel)", edited, revision), Build{Version: "devel", Commit: "0123456789ab-dirty"}},
+		{"a short revision is kept whole", Build{}, info("", debug.BuildSetting{Key: "vcs.revision", Value: "abc"}), Build{Version: "devel", Commit: "abc"}},
+		{"no build information", Build{}, nil, Build{Version: "devel", Commit: "unknown"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got := newBuild(test.version, test.commit, test.info)
-			want := Build{Version: test.wantVersion, Commit: test.wantCommit, GoVersion: runtime.Version()}
-			if got != want {
-				t.Errorf("got %+v, want %+v", got, want)
+			test.want.GoVersion = runtime.Version()
+			if got := newBuild(test.stamped, test.info); got != test.want {
+				t.Errorf("got %+v, want %+v", got, test.want)
 			}
 		})
 	}

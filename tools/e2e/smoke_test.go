@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-var versionLine = regexp.MustCompile(`^(\S+) \S+ \(commit \S+, go1\.\S+, \w+/\w+\)\n$`)
+var versionLine = regexp.MustCompile(`^(\S+) \S+ \(commit \S+(?: of \S+Z)?, go1\.\S+, \w+/\w+\)\n$`)
 
 func TestEveryCommandPrintsItsVersion(t *testing.T) {
 	commands, err := filepath.Glob("../../cmd/*")
