@@ -92,7 +92,7 @@ func (c *Client) Close(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	if err := c.do(ctx, http.MethodDelete, "/v1/sessions/"+c.session, nil, nil); err != nil {
+	if _, err := c.do(ctx, http.MethodDelete, "/v1/sessions/"+c.session, nil, nil); err != nil {
 		return fmt.Errorf("end session: %w", err)
 	}
 	return nil
@@ -131,30 +131,29 @@ type answer struct {
 }
 
 // do sends JSON and decodes the JSON of a success into out, unless that is nil.
-func (c *Client) do(ctx context.Context, method, path string, in, out any) error {
+func (c *Client) do(ctx context.Context, method, path string, in, out any) (status int, err error) {
 	r := request{method: method, path: path}
 	if in != nil {
-		var err error
 		if r.body, err = json.Marshal(in); err != nil {
-			return fmt.Errorf("encode request: %w", err)
+			return 0, fmt.Errorf("encode request: %w", err)
 		}
 		r.header = http.Header{"Content-Type": {"application/json"}}
 	}
 	a, err := c.send(ctx, r)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if a.status >= 300 {
-		return refusalOf(a)
+	if a.status < 200 || a.status >= 300 {
+		return a.status, refusalOf(a)
 	}
 	c.spoke.Store(true)
 	if out == nil {
-		return nil
+		return a.status, nil
 	}
 	if err := json.Unmarshal(a.text, out); err != nil {
-		return fmt.Errorf("decode answer of shared-lock: %w", err)
+		return a.status, fmt.Errorf("decode answer of shared-lock: %w", err)
 	}
-	return nil
+	return a.status, nil
 }
 
 func refusalOf(a answer) *refusal {
@@ -171,15 +170,29 @@ func refusalOf(a answer) *refusal {
 // send sends a request to the present server. One that does not answer is followed by the next.
 func (c *Client) send(ctx context.Context, r request) (a answer, err error) {
 	server := c.server.Load()
-	base := c.cfg.URLs[int(server)%len(c.cfg.URLs)]
 	defer func() {
 		if err != nil || a.status >= 500 {
 			c.server.CompareAndSwap(server, server+1)
 		}
 	}()
+	resp, err := c.open(ctx, server, r)
+	if err != nil {
+		return a, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return a, fmt.Errorf("read answer of shared-lock: %w", err)
+	}
+	return answer{resp.StatusCode, text, resp.Header}, nil
+}
+
+// open sends a request, whose answer is yet to be read.
+func (c *Client) open(ctx context.Context, server int64, r request) (*http.Response, error) {
+	base := c.cfg.URLs[int(server)%len(c.cfg.URLs)]
 	req, err := http.NewRequestWithContext(ctx, r.method, base+r.path, bytes.NewReader(r.body))
 	if err != nil {
-		return a, fmt.Errorf("make request: %w", err)
+		return nil, fmt.Errorf("make request: %w", err)
 	}
 	for name, values := range r.header {
 		req.Header[name] = values
@@ -190,20 +203,15 @@ func (c *Client) send(ctx context.Context, r request) (a answer, err error) {
 	if c.cfg.TokenFile != "" {
 		secret, err := readSecret(c.cfg.TokenFile)
 		if err != nil {
-			return a, err
+			return nil, err
 		}
 		req.Header.Set("Authorization", "Bearer "+secret)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return a, fmt.Errorf("ask shared-lock: %w", err)
+		return nil, fmt.Errorf("ask shared-lock: %w", err)
 	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return a, fmt.Errorf("read answer of shared-lock: %w", err)
-	}
-	return answer{resp.StatusCode, text, resp.Header}, nil
+	return resp, nil
 }
 
 func readSecret(path string) (string, error) {

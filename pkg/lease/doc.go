@@ -26,7 +26,8 @@
 //
 // # Tokens
 //
-// Each hold of a key has a greater token than all before it. A server gives a session that asks
-// again what it holds already, so that an answer that was lost does no harm. The client takes such a
-// lock only if it never knew it: one that it tried to release may be released at any moment.
+// Each hold of a key has a greater token than all before it. A server tells a session that asks for
+// what it holds already. That is of a request whose answer was lost, and which the server may be
+// about to undo, or of a release that did not get through and may yet do so. So such a lock is
+// released, and acquired anew with a token of its own, which nothing that is under way can name.
 package lease

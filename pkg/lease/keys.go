@@ -14,10 +14,9 @@ type keys struct {
 
 // key is what a client knows of one. All but turn belongs to who has the turn.
 type key struct {
-	turn    chan struct{} // holds one while somebody in this program asks for the lock or has it
-	cluster string        // of etcd
-	token   int64         // the greatest that was known
-	free    time.Duration // not to be asked for before this time of Boottime
+	turn  chan struct{} // holds one while somebody in this program asks for the lock or has it
+	lease string        // of the old protocol: it could not be released, "" for none
+	until time.Duration // when it is over, by Boottime
 }
 
 func (t *keys) of(name string) *key {
@@ -37,37 +36,21 @@ func (t *keys) of(name string) *key {
 // enter waits for the turn: of those in this program who want a lock, which are one session, only one
 // asks the server.
 func (k *key) enter(ctx context.Context, wait time.Duration) error {
+	select {
+	case k.turn <- struct{}{}:
+		return nil
+	default:
+	}
 	late := time.NewTimer(wait)
 	defer late.Stop()
 	select {
 	case k.turn <- struct{}{}:
-	default:
-		select {
-		case k.turn <- struct{}{}:
-		case <-late.C:
-			return &heldError{&holder{Owner: "another process of this pod"}}
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	free := time.NewTimer(k.free - Boottime())
-	defer free.Stop()
-	select {
-	case <-free.C:
 		return nil
+	case <-late.C:
+		return &heldError{&holder{Owner: "another process of this pod"}}
 	case <-ctx.Done():
-		k.leave()
 		return context.Cause(ctx)
 	}
 }
 
 func (k *key) leave() { <-k.turn }
-
-// fresh notes a token, and says whether it was never known before.
-func (k *key) fresh(cluster string, token int64) bool {
-	if k.cluster == cluster && token <= k.token {
-		return false
-	}
-	k.cluster, k.token = cluster, token
-	return true
-}

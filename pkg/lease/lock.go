@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,8 +18,6 @@ var (
 	ErrGone = errors.New("the server says that the lock is gone")
 	// ErrLate says that the lock was not renewed in time.
 	ErrLate = errors.New("the lock was not renewed in time")
-
-	errReleased = errors.New("the server still had the lock that was held before")
 )
 
 // Request says which lock is wanted. All but Key and TTL is for people who look at who holds it.
@@ -32,24 +31,32 @@ type Request struct {
 // margin is how long before the end of the TTL a lock is over for its holder: its clock may be slow.
 func (r *Request) margin() time.Duration { return max(r.TTL/10, 50*time.Millisecond) }
 
-// Lock is one that is held, until it is released. Its methods are not to be called at the same time.
+// stopping is how long before that it is lost: what it protects must be killed.
+func (r *Request) stopping() time.Duration {
+	return min(max(r.TTL/20, 20*time.Millisecond), 250*time.Millisecond)
+}
+
+// Lock is one that is held, until it is released. All of its methods but Until are not to be called at
+// the same time.
 type Lock struct {
 	client *Client
 	key    *key
 	req    Request
 	token  int64
-	lease  string        // of the old protocol
-	until  time.Duration // by Boottime
+	lease  string       // of the old protocol
+	until  atomic.Int64 // a time.Duration, by Boottime
 }
 
 // Token is the fencing token, 0 where the server has none.
 func (l *Lock) Token() int64 { return l.token }
 
 // Until is when, by [Boottime], the lock is over unless it is renewed.
-func (l *Lock) Until() time.Duration { return l.until }
+func (l *Lock) Until() time.Duration { return time.Duration(l.until.Load()) }
 
 // acknowledged says that a request was answered with success.
-func (l *Lock) acknowledged(sent time.Duration) { l.until = max(l.until, sent+l.req.TTL-l.req.margin()) }
+func (l *Lock) acknowledged(sent time.Duration) {
+	l.until.Store(int64(max(l.Until(), sent+l.req.TTL-l.req.margin())))
+}
 
 // holder is what a server tells of one.
 type holder struct{ Owner, Host, Pod string }
@@ -82,6 +89,9 @@ func (c *Client) Acquire(ctx context.Context, req Request, wait time.Duration) (
 	}
 	l := &Lock{client: c, key: k, req: req}
 	err := l.acquire(ctx, wait)
+	if errors.Is(err, errHadIt) {
+		err = l.acquire(ctx, wait)
+	}
 	var r *refusal
 	if errors.As(err, &r) && r.isUnknown() {
 		err = l.acquireOld(ctx)
@@ -93,6 +103,10 @@ func (c *Client) Acquire(ctx context.Context, req Request, wait time.Duration) (
 	return l, nil
 }
 
+// errHadIt says that the session had the lock already, of an acquire whose answer was lost or of a
+// release that did not get through. The server may undo either at any moment, so it is given back.
+var errHadIt = errors.New("the session still had the lock")
+
 // acquireBody is the request of /v1.
 type acquireBody struct {
 	Owner     string            `json:"owner,omitempty"`
@@ -102,7 +116,7 @@ type acquireBody struct {
 	TTL       string            `json:"ttl"`
 	Wait      string            `json:"wait"`
 	Session   string            `json:"session"`
-	Reentrant bool              `json:"reentrant"` // so that an answer that is lost does no harm
+	Reentrant bool              `json:"reentrant"` // so that we learn of errHadIt
 }
 
 // acquire speaks /v1.
@@ -116,7 +130,7 @@ func (l *Lock) acquire(ctx context.Context, wait time.Duration) error {
 		TTLMs    int64  `json:"ttlMs"`
 	}
 	sent := Boottime()
-	err := l.client.do(ctx, http.MethodPost, path(l.req.Key)+"/acquire", acquireBody{
+	status, err := l.client.do(ctx, http.MethodPost, path(l.req.Key)+"/acquire", acquireBody{
 		l.req.Owner, l.req.Host, l.req.Pod, l.req.Labels, l.req.TTL.String(), wait.String(), l.client.session, true,
 	}, &out)
 	var r *refusal
@@ -130,8 +144,8 @@ func (l *Lock) acquire(ctx context.Context, wait time.Duration) error {
 	}
 	l.token = out.Token
 	l.req.TTL = min(l.req.TTL, time.Duration(out.TTLMs)*time.Millisecond)
-	if !l.key.fresh(out.Cluster, out.Token) {
-		return errors.Join(errReleased, l.end(ctx))
+	if status != http.StatusCreated {
+		return errors.Join(errHadIt, l.end(ctx))
 	}
 	// The wait was over before the lock was had. It cannot have been longer than ours.
 	l.acknowledged(sent + min(time.Duration(out.WaitedMs)*time.Millisecond, wait, Boottime()-sent))
@@ -155,7 +169,8 @@ func (l *Lock) renew(ctx context.Context) error {
 	if l.lease != "" {
 		return l.keepOld(ctx)
 	}
-	return gone(l.client.do(ctx, http.MethodPut, path(l.req.Key)+"/renew", map[string]int64{"token": l.token}, nil))
+	_, err := l.client.do(ctx, http.MethodPut, path(l.req.Key)+"/renew", map[string]int64{"token": l.token}, nil)
+	return gone(err)
 }
 
 // Release gives the lock back, after which it is not used any more. That it is gone already is no
@@ -165,12 +180,6 @@ func (l *Lock) Release(ctx context.Context) error {
 	return l.end(ctx)
 }
 
-// Abandon leaves the lock to its TTL. Nobody in this program gets it before that is over.
-func (l *Lock) Abandon() {
-	l.key.free = l.until + 2*l.req.margin()
-	l.key.leave()
-}
-
 func (l *Lock) end(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
@@ -178,7 +187,8 @@ func (l *Lock) end(ctx context.Context) error {
 	if l.lease != "" {
 		err = l.releaseOld(ctx)
 	} else {
-		err = gone(l.client.do(ctx, http.MethodDelete, path(l.req.Key)+"?token="+strconv.FormatInt(l.token, 10), nil, nil))
+		_, err = l.client.do(ctx, http.MethodDelete, path(l.req.Key)+"?token="+strconv.FormatInt(l.token, 10), nil, nil)
+		err = gone(err)
 	}
 	if errors.Is(err, ErrGone) {
 		return nil

@@ -21,6 +21,9 @@ func oldTTL(ttl time.Duration) time.Duration {
 func (l *Lock) acquireOld(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
+	if l.reclaim(ctx) {
+		return nil
+	}
 	body, err := json.Marshal(map[string]any{
 		"key": l.req.Key, "value": l.req.Owner, "labels": l.req.Labels, "timestamp": time.Now().UTC().Format(time.RFC3339),
 	})
@@ -48,6 +51,16 @@ func (l *Lock) acquireOld(ctx context.Context) error {
 	return nil
 }
 
+// reclaim takes up a lock that could not be released and is still ours.
+func (l *Lock) reclaim(ctx context.Context) bool {
+	l.lease, l.key.lease = l.key.lease, ""
+	if l.lease == "" || Boottime() >= l.key.until || l.Renew(ctx) != nil {
+		l.lease = ""
+		return false
+	}
+	return true
+}
+
 func (l *Lock) keepOld(ctx context.Context) error {
 	return l.client.old(ctx, http.MethodPost, "/keepalive", l.lease)
 }
@@ -57,6 +70,7 @@ func (l *Lock) releaseOld(ctx context.Context) error {
 	err := l.client.old(ctx, http.MethodDelete, "/lease", l.lease)
 	var r *refusal
 	if errors.As(err, &r) && (r.status == http.StatusNotFound || r.status == http.StatusMethodNotAllowed) {
+		l.key.lease, l.key.until = l.lease, l.Until()
 		return nil // its TTL will
 	}
 	return err
