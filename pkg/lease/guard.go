@@ -12,7 +12,8 @@ import (
 const (
 	maxWait     = 10 * time.Second // of a request for a lock that another holds
 	minPause    = 50 * time.Millisecond
-	maxPause    = 2 * time.Second // between requests that are not answered
+	maxPause    = 2 * time.Second  // between requests that are not answered
+	sayEvery    = 10 * time.Second // of failures, whose texts differ
 	releaseTime = time.Second
 	quickTTL    = 2400 * time.Millisecond // whose renewals tell within a second that the lock is gone
 )
@@ -64,6 +65,7 @@ func (g *Guard) Token() int64 { return g.Stats().Token }
 func (g *Guard) Acquire(ctx context.Context, say func(string)) error {
 	var wait time.Duration // at first none, to learn who holds it
 	failures := 0          // in a row
+	var said time.Time     // of a failure
 	for {
 		began := time.Now()
 		l, err := g.client.Acquire(ctx, g.req, wait)
@@ -77,8 +79,9 @@ func (g *Guard) Acquire(ctx context.Context, say func(string)) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if say != nil {
+		if say != nil && (errors.Is(err, ErrHeld) || time.Since(said) > sayEvery) {
 			say(err.Error())
+			said = time.Now()
 		}
 		var pause time.Duration
 		switch {
