@@ -145,25 +145,29 @@ func (p *Process) held(ctx context.Context) (waited bool, err error) {
 	}
 }
 
-// acquire waits for the guard, if there is one, until the pod is preempted.
+// acquire waits for the guard, if there is one, until the pod is preempted or
+// nothing is to be started any more. It is a standby from when it learns that it
+// has to wait.
 func (p *Process) acquire(ctx context.Context) error {
 	if p.cfg.Guard == nil {
 		return nil
 	}
-	p.to(status.Standby, "waiting for its lock")
 	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
-	wg.Go(func() { p.untilPreempted(ctx, cancel) })
+	wg.Go(func() { p.untilNotWanted(ctx, cancel) })
 	defer wg.Wait()
 	defer cancel(nil)
-	if err := p.cfg.Guard.Acquire(ctx); err != nil {
+	err := p.cfg.Guard.Acquire(ctx, func(detail string) {
+		p.to(status.Standby, "waiting for its lock: "+detail)
+	})
+	if err != nil {
 		return fmt.Errorf("%w: %w", ErrLock, err)
 	}
 	return nil
 }
 
-// untilPreempted cancels when the pod is preempted.
-func (p *Process) untilPreempted(ctx context.Context, cancel context.CancelCauseFunc) {
+// untilNotWanted cancels when the pod is preempted, or nothing is started any more.
+func (p *Process) untilNotWanted(ctx context.Context, cancel context.CancelCauseFunc) {
 	for {
 		pod, changed := p.board.WatchPod()
 		if pod.Preempted {
@@ -172,6 +176,9 @@ func (p *Process) untilPreempted(ctx context.Context, cancel context.CancelCause
 		}
 		select {
 		case <-changed:
+		case <-p.cfg.Halt.Done():
+			cancel(context.Cause(p.cfg.Halt))
+			return
 		case <-ctx.Done():
 			return
 		}

@@ -25,7 +25,11 @@ func (p *Process) once(ctx context.Context) verdict {
 	l := p.begin(ctx, child)
 	err := l.watch()
 	l.join()
-	next = p.finish(ctx, child, err)
+	if err == nil {
+		err = l.lost() // that is why it ended
+	}
+	next = p.finish(ctx, l, err)
+	l.unguard()
 	p.release()
 	return next
 }
@@ -72,8 +76,8 @@ func (p *Process) unstarted(ctx context.Context, err error) verdict {
 
 // finish ends an incarnation whose command is gone: it publishes at once that
 // it is no longer there, then ends what it left behind.
-func (p *Process) finish(ctx context.Context, child Child, cause error) verdict {
-	exit := child.Exit()
+func (p *Process) finish(ctx context.Context, l *incarnation, cause error) verdict {
+	exit := l.child.Exit()
 	p.state.ExitCode = ExitCode(exit)
 	if cause == nil {
 		cause = exit
@@ -85,7 +89,7 @@ func (p *Process) finish(ctx context.Context, child Child, cause error) verdict 
 	case status.Stopped:
 		p.to(status.Stopping, "")
 	}
-	if err := child.Close(p.cfg.Kill); err != nil && next.phase == status.Backoff {
+	if err := l.child.Close(l.kill); err != nil && next.phase == status.Backoff {
 		p.to(status.Backoff, err.Error())
 	}
 	if next.phase == status.Backoff && (ctx.Err() != nil || p.cfg.Halt.Err() != nil) {
@@ -127,8 +131,11 @@ type incarnation struct {
 	outer context.Context // of the process
 	ctx   context.Context // of this incarnation
 	end   context.CancelCauseFunc
+	kill  context.Context // when it ends the command is killed
 	began time.Time
 	wg    sync.WaitGroup
+
+	guarding func() // ends the goroutine that holds the guard, until nothing is left of the command; nil without one
 
 	verdicts chan gate     // what checks say; nil without any
 	asking   *asking       // nil without checks
@@ -149,7 +156,7 @@ type gate struct {
 // begin starts everything that lives as long as the command.
 func (p *Process) begin(ctx context.Context, child Child) *incarnation {
 	life, end := context.WithCancelCause(ctx)
-	l := &incarnation{p: p, child: child, outer: ctx, ctx: life, end: end, began: time.Now()}
+	l := &incarnation{p: p, child: child, outer: ctx, ctx: life, end: end, kill: p.cfg.Kill, began: time.Now()}
 	l.hookDone = p.cfg.OnReady == nil
 	l.beginWatchers()
 	l.beginHook()
@@ -160,12 +167,8 @@ func (p *Process) begin(ctx context.Context, child Child) *incarnation {
 
 func (l *incarnation) beginWatchers() {
 	cfg := &l.p.cfg
-	if g := cfg.Guard; g != nil {
-		l.wg.Go(func() {
-			if err := g.Hold(l.ctx); err != nil {
-				l.end(fmt.Errorf("%w: %w", ErrLock, err))
-			}
-		})
+	if cfg.Guard != nil {
+		l.guard(cfg.Guard)
 	}
 	for _, w := range cfg.Watch {
 		l.wg.Go(func() {
@@ -173,6 +176,46 @@ func (l *incarnation) beginWatchers() {
 				l.end(err)
 			}
 		})
+	}
+}
+
+// guard kills the command, and all that it started, when the guard is lost. No
+// hook or check delays that, whatever else is going on.
+func (l *incarnation) guard(g Guard) {
+	kill, lose := context.WithCancelCause(l.kill)
+	hold, over := context.WithCancel(context.WithoutCancel(l.ctx))
+	l.kill = kill
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := g.Hold(hold); err != nil {
+			err = fmt.Errorf("%w: %w", ErrLock, err)
+			lose(err)
+			select {
+			case <-l.child.Exited(): // what it left behind is being killed
+			default:
+				_ = l.child.Signal(syscall.SIGKILL) // an error means that it is gone
+			}
+			l.end(err)
+		}
+	})
+	l.guarding = func() {
+		over()
+		wg.Wait()
+		lose(nil)
+	}
+}
+
+// lost is why the guard was lost.
+func (l *incarnation) lost() error {
+	if err := context.Cause(l.kill); errors.Is(err, ErrLock) {
+		return err
+	}
+	return nil
+}
+
+func (l *incarnation) unguard() {
+	if l.guarding != nil {
+		l.guarding()
 	}
 }
 
@@ -278,13 +321,15 @@ func (l *incarnation) stop() error {
 	if errors.As(cause, &failed) && failed.stopTimeout != nil {
 		grace = *failed.stopTimeout
 	}
-	ctx, cancel := context.WithTimeout(p.cfg.Kill, grace)
+	ctx, cancel := context.WithTimeout(l.kill, grace)
 	defer cancel()
-	l.preStop(ctx)
+	if ctx.Err() == nil {
+		l.preStop(ctx)
+	}
 	if ctx.Err() != nil && p.cfg.PreStop != nil && grace > 0 {
 		// The hook took it all: as in Kubernetes, a moment more.
 		cancel()
-		ctx, cancel = context.WithTimeout(p.cfg.Kill, extraGrace)
+		ctx, cancel = context.WithTimeout(l.kill, extraGrace)
 		defer cancel()
 	}
 	if ctx.Err() == nil {
@@ -294,6 +339,11 @@ func (l *incarnation) stop() error {
 	case <-l.child.Exited():
 		return cause
 	case <-ctx.Done():
+	}
+	select {
+	case <-l.child.Exited(): // the loss of the guard killed it
+		return cause
+	default:
 	}
 	_ = l.child.Signal(syscall.SIGKILL)
 	<-l.child.Exited()

@@ -54,9 +54,11 @@ type Starter interface {
 	Start() (Child, error)
 }
 
-// Guard is held for the whole life of a command, such as a lock.
+// Guard is held for the whole life of a command and of all that it started, such
+// as a lock. When it is lost they are killed at once.
 type Guard interface {
-	Acquire(ctx context.Context) error
+	// Acquire waits until it is held, and calls say when it learns why it is not.
+	Acquire(ctx context.Context, say func(detail string)) error
 	Hold(ctx context.Context) error // returns why it was lost, or nil when ctx ends
 	Release()
 }
@@ -120,8 +122,10 @@ type Config struct {
 	Starter   Starter
 	DependsOn []Dependency
 	Guard     Guard
-	Checks    []Check
-	Watch     []Watcher
+	// StandbyUnready says that waiting for Guard keeps the pod from being ready.
+	StandbyUnready bool
+	Checks         []Check
+	Watch          []Watcher
 
 	PostStart Hook // right after the start; checks wait for it
 	OnReady   Hook // after all gates have opened for the first time
@@ -191,7 +195,7 @@ func (p *Process) configure(cfg Config) {
 	}
 	p.cfg = cfg
 	p.pace.backoff, p.pace.limit = cfg.Backoff, cfg.MaxRestarts
-	p.state.StartupDeadline = cfg.StartupDeadline
+	p.state.StartupDeadline, p.state.StandbyUnready = cfg.StartupDeadline, cfg.StandbyUnready
 }
 
 // Update puts another config in the place of the present one, soon, and without
@@ -236,7 +240,7 @@ func (p *Process) State() status.State {
 func (p *Process) Run(ctx context.Context) error {
 	if p.before != nil {
 		p.state, p.before = p.before.state, nil
-		p.state.StartupDeadline = p.cfg.StartupDeadline
+		p.state.StartupDeadline, p.state.StandbyUnready = p.cfg.StartupDeadline, p.cfg.StandbyUnready
 	}
 	p.killed = false
 	p.pace.begin()

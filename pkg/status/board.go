@@ -263,7 +263,9 @@ func (s *Snapshot) put(i int, st State) {
 	}
 }
 
-func bad(st State) bool { return st.Phase.Counted() && !st.Phase.Ready() }
+func bad(st State) bool {
+	return !st.Phase.Ready() && (st.Phase.Counted() || st.Phase == Standby && st.StandbyUnready)
+}
 
 // Len returns the number of processes.
 func (s *Snapshot) Len() int { return len(s.index) }

@@ -42,7 +42,7 @@ func (p Phase) Ready() bool { return p == Ready || p == Completed }
 
 // Counted reports whether a process in this phase has a say in whether the
 // pod is ready and alive. One that waits for its lock, or is not to be run,
-// has none.
+// has none, unless [State.StandbyUnready] says so.
 func (p Phase) Counted() bool { return p != Standby && p != Skipped }
 
 // Alive reports whether a process in this phase has a pid.
@@ -74,6 +74,9 @@ type State struct {
 	// StartupDeadline is how long it may stay un-ready before the pod counts
 	// as dead; zero is forever.
 	StartupDeadline time.Duration
+	// StandbyUnready says that it keeps the pod from being ready while it waits
+	// for its lock.
+	StandbyUnready bool
 }
 
 // Dead reports whether the process makes the pod count as dead at now.
