@@ -58,6 +58,7 @@ type pod struct {
 	builder *builder
 	events  *api.Events
 	rings   rings
+	locks   *locks
 	control *api.ControlServer // nil: none
 	reloads chan string        // why
 	seen    print              // of the config that was read first, for -config-watch
@@ -231,13 +232,17 @@ func newPod(call *cli.Call, f *flags, env *environment) (*pod, error) {
 	p.server = api.NewServer(api.Handler(p.board, api.Config{
 		Metrics: metricsHandler(p.metrics.Gatherer(telemetry.Sources{
 			Board: p.board, Usage: p.sampler.Usage, Logs: p.streams, Events: p.outbox, Lost: p.lost, Version: build.Version, Commit: build.Commit,
-		}, func() prometheus.Collector { return p.evictionMetrics() }), p.log),
+		}, func() prometheus.Collector { return p.evictionMetrics() }, func() prometheus.Collector { return lockCollector{p.locks} }), p.log),
 		Prommerge:  p.merger.Handler(p.targets),
 		Heartbeats: p.beats,
 		Usage:      p.usage,
 		History:    p.history,
 		Events:     p.events,
+		Lock:       p.lockOf,
 	}), p.log)
+	if p.locks, err = newLocks(f, env, p.log); err != nil {
+		return nil, err
+	}
 	if p.profile, err = newProfiler(f.PyroscopeURL, env.podName, p.log); err != nil {
 		return nil, err
 	}
@@ -263,6 +268,7 @@ func (p *pod) build(cfg *spec.Config, format output.Format) ([]supervisor.Unit, 
 		out: p.out, err: p.err, reaper: p.reaper, queue: newQueue(p.units.Halt(), maxStarts), pod: p.units,
 		counters: p.counts.add, memory: p.sampler.Watch,
 		ended: p.sampler.Ended, oom: telemetry.NewOOM(), beats: p.beats, outbox: p.outbox, log: p.log,
+		locks: p.locks,
 	}
 	if p.control != nil {
 		p.builder.ring = p.rings.of
@@ -377,6 +383,7 @@ func (p *pod) serve(ctx context.Context, signals *signals, units []supervisor.Un
 		OnDrain:    p.drain,
 		Linger:     len(units) == 0,
 	})
+	p.locks.close(ctx)
 	p.rest()
 	end()
 	p.merger.Close()

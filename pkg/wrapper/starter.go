@@ -39,6 +39,7 @@ type starter struct {
 	beats   *api.Heartbeats
 	queue   *queue  // of all starts
 	starts  *starts // nil: nobody asks
+	lock    *lock   // nil: none
 
 	keepEnv bool                     // probes or hooks need it
 	env     atomic.Pointer[[]string] // of the present incarnation
@@ -61,6 +62,9 @@ func (s *starter) Start() (process.Child, error) {
 	env, err := s.p.Environ(s.environ, nil)
 	if err != nil {
 		return nil, &startError{err}
+	}
+	if s.lock != nil {
+		env = spec.AddEnv(env, s.lock.environ())
 	}
 	if s.keepEnv {
 		s.env.Store(&env)
