@@ -383,6 +383,7 @@ func (p *pod) serve(ctx context.Context, signals *signals, units []supervisor.Un
 		OnDrain:    p.drain,
 		Linger:     len(units) == 0,
 	})
+	p.reaper.Dismiss()
 	p.locks.close(ctx)
 	p.rest()
 	end()
