@@ -36,7 +36,8 @@
 //	   "probes": [{"name": "readiness", "result": "failure", "error": "connection refused",
 //	               "time": "…", "durationSeconds": 0.002, "failures": 2}],
 //	   "usage": {"time": "…", "cpuSeconds": 12.5, "cpuPercent": 3.1, "memoryBytes": 1048576,
-//	             "processes": 2, "threads": 7, "openFds": 12, "maxOpenFds": 1024}}]}
+//	             "processes": 2, "threads": 7, "openFds": 12, "maxOpenFds": 1024},
+//	   "lock": {"key": "web", "held": true, "token": 7, "since": "…", "lost": 0}}]}
 //
 // phase is one of waiting, standby, starting, running, ready, stopping,
 // backoff, completed, failed, stopped, skipped; cpuPercent of one core. Nothing
@@ -79,6 +80,16 @@ type Config struct {
 	Usage      func(name string) (Usage, bool) // false while not known
 	History    func(name string) []Point       // of the last ten minutes, oldest first; nil: not known
 	Events     *Events                         // nil: not shown
+	Lock       func(name string) (Lock, bool)  // false where the process needs none
+}
+
+// Lock is the lock that a process needs to run.
+type Lock struct {
+	Key   string     `json:"key"`
+	Held  bool       `json:"held"`
+	Token *int64     `json:"token"` // the fencing token, while it is held
+	Since *time.Time `json:"since"` // when it was acquired, while it is held
+	Lost  uint64     `json:"lost"`  // how often it was lost
 }
 
 // Point is what a process tree used at a time.

@@ -127,6 +127,9 @@ func TestProcessesJSON(t *testing.T) {
 			Time: time.Date(2026, 1, 2, 3, 4, 6, 0, time.UTC), CPU: 1500 * time.Millisecond, CPUPercent: 12.5,
 			Memory: 4096, Processes: 2, Threads: 3, FDs: 4, MaxFDs: 1024,
 		}, name == "web"
+	}, Lock: func(name string) (Lock, bool) {
+		token, since := int64(7), time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+		return Lock{Key: "db/web", Held: true, Token: &token, Since: &since, Lost: 1}, name == "web"
 	}})
 	code, body := get(t, h, "/v1/processes")
 	var got any
@@ -140,21 +143,22 @@ func TestProcessesJSON(t *testing.T) {
 	   "since": "2026-01-02T03:04:06Z", "started": "2026-01-02T03:04:05Z", "ended": "2026-01-02T03:04:04Z",
 	   "next": null, "exitCode": 0, "cause": null, "reason": "completed", "detail": "", "probes": [],
 	   "usage": {"time": "2026-01-02T03:04:06Z", "cpuSeconds": 1.5, "cpuPercent": 12.5, "memoryBytes": 4096,
-	             "processes": 2, "threads": 3, "openFds": 4, "maxOpenFds": 1024}},
+	             "processes": 2, "threads": 3, "openFds": 4, "maxOpenFds": 1024},
+	   "lock": {"key": "db/web", "held": true, "token": 7, "since": "2026-01-02T03:04:05Z", "lost": 1}},
 	  {"name": "job", "phase": "completed", "ready": true, "pid": null, "restarts": 0,
 	   "since": "2026-01-02T03:04:05Z", "started": "2026-01-02T03:04:05Z", "ended": "2026-01-02T03:04:05Z",
-	   "next": null, "exitCode": 0, "cause": null, "reason": "completed", "detail": "", "probes": [], "usage": null},
+	   "next": null, "exitCode": 0, "cause": null, "reason": "completed", "detail": "", "probes": [], "usage": null, "lock": null},
 	  {"name": "db", "phase": "backoff", "ready": false, "pid": null, "restarts": 0,
 	   "since": "2026-01-02T03:04:05Z", "started": "2026-01-02T03:04:05Z", "ended": "2026-01-02T03:04:05Z",
-	   "next": "2026-01-02T03:05:05Z", "exitCode": 3, "cause": "exited with code 3", "reason": "exit", "detail": "", "probes": [], "usage": null},
+	   "next": "2026-01-02T03:05:05Z", "exitCode": 3, "cause": "exited with code 3", "reason": "exit", "detail": "", "probes": [], "usage": null, "lock": null},
 	  {"name": "off", "phase": "skipped", "ready": false, "pid": null, "restarts": 0,
 	   "since": null, "started": null, "ended": null,
-	   "next": null, "exitCode": null, "cause": null, "reason": "", "detail": "", "probes": [], "usage": null},
+	   "next": null, "exitCode": null, "cause": null, "reason": "", "detail": "", "probes": [], "usage": null, "lock": null},
 	  {"name": "a\"b", "phase": "running", "ready": false, "pid": 43, "restarts": 0,
 	   "since": null, "started": null, "ended": null,
 	   "next": null, "exitCode": null, "cause": null, "reason": "", "detail": "hook",
 	   "probes": [{"name": "http", "result": "failure", "error": "refused", "time": "2026-01-02T03:04:05Z",
-	               "durationSeconds": 0.25, "failures": 2}], "usage": null}]}`
+	               "durationSeconds": 0.25, "failures": 2}], "usage": null, "lock": null}]}`
 	var wanted map[string]any
 	if err := json.Unmarshal([]byte(want), &wanted); err != nil {
 		t.Fatal(err)

@@ -40,6 +40,7 @@ type processJSON struct {
 	Detail   string      `json:"detail"`
 	Probes   []probeJSON `json:"probes"`
 	Usage    *usageJSON  `json:"usage"`
+	Lock     *Lock       `json:"lock"`
 }
 
 type probeJSON struct {
@@ -124,6 +125,11 @@ func (h *handler) describe(st status.State) processJSON {
 		})
 	}
 	p.Usage = h.usage(st)
+	if h.Lock != nil {
+		if l, ok := h.Lock(st.Name); ok {
+			p.Lock = &l
+		}
+	}
 	return p
 }
 

@@ -11,14 +11,16 @@ import (
 // A Child is one started process. Its methods may be called at any time from any
 // goroutine.
 type Child struct {
-	r      *Reaper
-	name   string
-	pid    int
-	seq    uint64 // of the cookie
-	group  bool   // leads a process group
-	killed bool   // by us; guarded by the reaper's mu
-	exited chan struct{}
-	status Status // written before exited is closed
+	r     *Reaper
+	name  string
+	pid   int
+	seq   uint64 // of the cookie
+	group bool   // leads a process group
+	// guarded says that a guardian knows of it.
+	guarded bool
+	killed  bool // by us; guarded by the reaper's mu
+	exited  chan struct{}
+	status  Status // written before exited is closed
 }
 
 // PID is the process id of its main process, also after the exit.

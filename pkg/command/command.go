@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 const (
@@ -29,6 +30,10 @@ type Command struct {
 	Dir string
 	// Stdout and Stderr are its streams; nil is /dev/null, which stdin always is.
 	Stdout, Stderr *os.File
+	// Deadline, by CLOCK_BOOTTIME, is when it and all that it starts are to be dead
+	// unless [Child.Extend] gives them more time. A process of its own sees to that
+	// when we are killed or stopped. 0: nobody does.
+	Deadline time.Duration
 	// Attr holds what else it gets.
 	Attr Attr
 }

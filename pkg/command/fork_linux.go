@@ -30,7 +30,10 @@ func (r *Reaper) fork(c *Child, path string, argv []string, attr *syscall.ProcAt
 		}
 		err = r.forkHere(c, path, argv, attr)
 	})
-	return cmp.Or(flown, err)
+	if err = cmp.Or(flown, err); err == nil && c.guarded {
+		r.born(c)
+	}
+	return err
 }
 
 // forkHere forks on this thread.

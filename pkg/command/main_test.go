@@ -183,6 +183,8 @@ func helper(name string) int {
 		err = helperPdeath()
 	case "nofile":
 		err = helperRun("ulimit -Sn")
+	case "wrapper":
+		err = helperWrapper()
 	default:
 		err = errors.New("unknown helper")
 	}

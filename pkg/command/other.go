@@ -83,6 +83,15 @@ func (r *Reaper) Start(cmd *Command) (*Child, error) {
 	return c, nil
 }
 
+// Dismiss does nothing outside Linux.
+func (r *Reaper) Dismiss() {}
+
+// Extend does nothing outside Linux.
+func (c *Child) Extend(time.Duration) {}
+
+// Unguard does nothing outside Linux.
+func (c *Child) Unguard() {}
+
 // KillRest kills every process that was started and waits for it.
 func (r *Reaper) KillRest(context.Context, time.Duration) (int, error) {
 	r.mu.Lock()

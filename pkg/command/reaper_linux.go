@@ -30,6 +30,7 @@ type Reaper struct {
 	forkExec func(path string, argv []string, attr *syscall.ProcAttr) (pid int, err error)
 	remote   func(fs int64) bool // says of a file system whether it may hang
 	forkers  *forkers
+	wards    wards
 
 	mu       sync.Mutex     // held while waiting and signalling; guards what follows
 	ended    bool           // Run returned

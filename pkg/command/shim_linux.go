@@ -27,8 +27,15 @@ const (
 
 // Init must be the first call of main, and of TestMain where such tests are: in a
 // process that [Reaper.Start] made to apply attributes it does that, executes the
-// program and never returns. In all others it does nothing.
+// program and never returns, nor does it in a guardian. In all others it does nothing.
 func Init() {
+	if len(os.Args) == 2 && os.Args[0] == guardianName {
+		if err := beGuardian(os.Args[1]); err != nil {
+			fmt.Fprintln(os.Stderr, guardianName+":", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if len(os.Args) != 1 || os.Args[0] != shimName {
 		return
 	}

@@ -32,7 +32,20 @@ func (r *Reaper) Start(cmd *Command) (*Child, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Child{r: r, name: cmd.Name, seq: seq, group: !cmd.Attr.SameGroup || cmd.Attr.Setsid, exited: make(chan struct{})}
+	if cmd.Deadline > 0 {
+		if err := r.expect(seq, cmd.Deadline); err != nil {
+			return nil, err
+		}
+	}
+	c, err := r.start(cmd, l, seq, files)
+	if err != nil {
+		r.unguard(seq)
+	}
+	return c, err
+}
+
+func (r *Reaper) start(cmd *Command, l *launch, seq uint64, files []int) (*Child, error) {
+	c := &Child{r: r, name: cmd.Name, seq: seq, guarded: cmd.Deadline > 0, group: !cmd.Attr.SameGroup || cmd.Attr.Setsid, exited: make(chan struct{})}
 	if l.orders != nil {
 		return r.startShim(c, l, files)
 	}

@@ -172,9 +172,16 @@ func (g *Guard) Hold(ctx context.Context) error {
 	return err
 }
 
-// Follow has f told until when what the lock protects may live at most, by [Boottime]: once at once,
-// and then at each renewal, until Release. It is a little later than the time at which Hold returns.
-// f must not block.
+// Last returns until when, by [Boottime], what the lock protects may live: a little longer than until
+// Hold returns, which should have had it killed. It is 1 where the lock is not held.
+func (g *Guard) Last() time.Duration {
+	if h := g.held(); h != nil {
+		return h.last()
+	}
+	return 1
+}
+
+// Follow has f told the time of Last now, and at each renewal until Release. f must not block for long.
 func (g *Guard) Follow(f func(until time.Duration)) {
 	if h := g.held(); h != nil {
 		h.follow(f)

@@ -127,22 +127,23 @@ func TestALockIsHeldFromBeforeTheStartUntilNothingIsLeft(t *testing.T) {
 func TestNothingDelaysTheKillWhenTheLockIsLost(t *testing.T) {
 	hangs := func(context.Context) error { time.Sleep(30 * time.Second); return nil }
 	cases := map[string]struct {
-		change func(*Config)
-		stage  stage
-		before func(*stage) // at 10 s
-		want   string
+		change  func(*Config)
+		ignores bool
+		lingers time.Duration
+		before  func(*stage) // at 10 s
+		want    string
 	}{
-		"while it drains":                           {stage: stage{ignores: true}, before: func(s *stage) { s.stop() }, want: "11s 101 gets 9"},
+		"while it drains":                           {ignores: true, before: func(s *stage) { s.stop() }, want: "11s 101 gets 9"},
 		"while its preStop hook hangs":              {change: func(c *Config) { c.PreStop = hangs }, before: func(s *stage) { s.stop() }, want: "11s 101 gets 9"},
 		"while its postStart hook hangs":            {change: func(c *Config) { c.PostStart = hangs }, want: "11s 101 gets 9"},
 		"while a check hangs":                       {change: func(c *Config) { c.Checks = readiness(probe.Func(hangs)) }, want: "11s 101 gets 9"},
 		"while an update waits for a hanging check": {change: func(c *Config) { c.Checks = readiness(probe.Func(hangs)) }, before: func(s *stage) { s.p.Update(s.cfg) }, want: "11s 101 gets 9"},
-		"while what it left behind gets its grace":  {stage: stage{lingers: time.Minute}, before: func(s *stage) { (<-s.children).end(1, 0) }, want: "11s 101 cleaned up"},
+		"while what it left behind gets its grace":  {lingers: time.Minute, before: func(s *stage) { (<-s.children).end(1, 0) }, want: "11s 101 cleaned up"},
 	}
 	for name, tt := range cases {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := &stage{ignores: tt.stage.ignores, lingers: tt.stage.lingers}
+				s := &stage{ignores: tt.ignores, lingers: tt.lingers}
 				g := &lock{s: s, lost: make(chan error)}
 				got, _ := s.run(t, with(func(c *Config) {
 					c.Guard = g

@@ -95,7 +95,6 @@ func (a *at) onKey() *at {
 
 // decoder collects what is found in the files of one load.
 type decoder struct {
-	later    bool
 	unsure   bool // of names: something that has one could not be read
 	stuck    *at  // where aliases became too many
 	errs     Errors

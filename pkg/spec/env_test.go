@@ -14,7 +14,7 @@ import (
 
 func process(t *testing.T, text string) *Process {
 	t.Helper()
-	c, err := Parse("test", []byte(text), Options{Later: true})
+	c, err := Parse("test", []byte(text), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,7 @@ var checkKeys = object{
 		{key: "floatingPid", doc: "At most threshold starts within period.", kind: block, in: &floatingKeys, to: "FloatingPID"},
 		{key: "heartBeat", doc: "A beat must come within period.", kind: block, in: &heartBeatKeys},
 		{key: "amqp", doc: "The broker must answer.", kind: block, in: &amqpKeys, to: "AMQP"},
-		{key: "lock", doc: "Run only while holding the shared lock.", kind: block, in: &lockKeys, later: true},
+		{key: "lock", doc: "Run only while holding the shared lock.", kind: block, in: &lockKeys},
 	},
 	hints: "httpget=http initialdelayseconds=delay interval=period periodseconds=period tcpsocket=tcp timeoutseconds=timeout",
 }
@@ -92,9 +92,9 @@ var amqpKeys = object{
 var lockKeys = object{
 	name: "lock", doc: "A lock of shared-lock: the process runs only while it holds it.",
 	fields: []field{
-		{key: "ttlDuration", doc: "Life of the lease.", kind: duration, low: milli, to: "TTL", def: "2s"},
-		{key: "key", doc: "Name of the lock; the process's name by default.", kind: filled, what: "key"},
-		{key: "standbyReady", doc: "Waiting for the lock counts as ready.", kind: boolean, def: "false"},
+		{key: "ttlDuration", doc: "How long the lock is held after its last renewal, at most 24h; it is renewed three times as often.", kind: duration, low: 200 * milli, high: 24 * 3600 * 1000 * milli, to: "TTL", def: "2s"},
+		{key: "key", doc: "Name of the lock, in which $(VAR) is expanded; the process's name by default.", kind: filled, what: "key"},
+		{key: "standbyReady", doc: "Whether the pod may be ready while the process waits for its lock.", kind: boolean, def: "true"},
 	},
 }
 

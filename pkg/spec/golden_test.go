@@ -84,7 +84,7 @@ func TestBadFilesAreRefusedWithExactMessages(t *testing.T) {
 func TestGoodFilesGetDefaultsAndWarnings(t *testing.T) {
 	for _, path := range inputs(t, "good", 15) {
 		t.Run(strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)), func(t *testing.T) {
-			c, err := load(t, path, Options{Later: true})
+			c, err := load(t, path, Options{})
 			if err != nil {
 				t.Fatal(err)
 			}

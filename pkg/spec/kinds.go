@@ -235,6 +235,8 @@ func (d *decoder) setTime(a *at, v time.Duration, f *field, to reflect.Value, sh
 		d.errorf(a, "", "is zero, wants a time")
 	case v < low:
 		d.errorf(a, "", "is %s, wants at least %s", shown, showDuration(low))
+	case f.high > 0 && v > time.Duration(f.high):
+		d.errorf(a, "", "is %s, wants at most %s", shown, showDuration(time.Duration(f.high)))
 	case v > maxDuration:
 		d.errorf(a, "", "is %s, which is beyond ten years", shown)
 	default:

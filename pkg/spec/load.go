@@ -19,7 +19,6 @@ const (
 // Options change how a config is read.
 type Options struct {
 	Stdin io.Reader // what the source "-" reads; nil: it is an error
-	Later bool      // accept keys whose runtime comes with a later version
 }
 
 // Load reads a config from source: the path of a file, of a directory (its

@@ -145,7 +145,7 @@ func TestJSONAndYAMLMeanTheSame(t *testing.T) {
 // bare parses a node and drops the positions.
 func bare(t *testing.T, n *yaml.Node) *Config {
 	t.Helper()
-	d := &decoder{later: true}
+	d := &decoder{}
 	d.document(&at{file: "x", node: n})
 	for _, e := range d.entries {
 		e.Deps = nil
@@ -223,7 +223,7 @@ func TestReplicasShareNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := Parse("x", data, Options{Later: true})
+	c, err := Parse("x", data, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,6 @@ type field struct {
 	some   bool // of a list: not empty
 	kube   bool // a name of Kubernetes: null means absent, as there
 	zero   bool // 0 stands for the default, as in Kubernetes
-	later  bool // parses, and is refused: its runtime comes with a later version
 }
 
 // object is a map with known keys.
@@ -154,9 +153,6 @@ func (d *decoder) readMap(a *at, o *object, v reflect.Value) bool {
 func (d *decoder) readField(a *at, f *field, to reflect.Value) {
 	if f.kube && a.node.Tag == "!!null" {
 		return
-	}
-	if f.later && !d.later {
-		d.errorf(a.onKey(), "take it out until a later version brings it", "is not supported yet")
 	}
 	if to.Kind() != reflect.Pointer {
 		f.kind.read(d, a, f, to)

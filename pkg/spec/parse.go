@@ -13,7 +13,7 @@ import (
 
 // parse makes one config of files. name is how the whole is called.
 func parse(name string, files []source, o Options) (*Config, error) {
-	d := &decoder{later: o.Later}
+	d := &decoder{}
 	err := d.readAll(files)
 	if err != nil {
 		return nil, err

@@ -105,7 +105,7 @@ func decodeAt(path []string) string {
 	for _, k := range slices.Backward(path) {
 		value = fmt.Sprintf("{%q: %s}", k, value)
 	}
-	_, err := Parse("x", []byte("["+value+"]"), Options{Later: true})
+	_, err := Parse("x", []byte("["+value+"]"), Options{})
 	if err == nil || !strings.Contains(err.Error(), "unknown key") {
 		return ""
 	}

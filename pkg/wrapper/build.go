@@ -27,7 +27,10 @@ import (
 // settle is how long a process without checks must run to count as ready.
 const settle = 100 * time.Millisecond
 
-var _ process.Starter = (*starter)(nil)
+var (
+	_ process.Starter = (*starter)(nil)
+	_ process.Guard   = (*lock)(nil)
+)
 
 // builder turns what the config says into what runs. It is the only place that
 // knows every kind of probe and hook.
@@ -46,6 +49,7 @@ type builder struct {
 	beats    *api.Heartbeats
 	outbox   *telemetry.Events                 // may be nil
 	ring     func(process string) *output.Ring // nil: nobody may look at lines
+	locks    *locks
 	log      *slog.Logger
 }
 
@@ -75,6 +79,12 @@ func (b *builder) process(p *spec.Process) (process.Config, *starter, error) {
 	}
 	for _, d := range p.DependsOn {
 		cfg.DependsOn = append(cfg.DependsOn, process.Dependency{Names: d.Processes, Condition: condition(d.Condition)})
+	}
+	if l := p.Readiness.Lock; l != nil {
+		if s.lock, err = b.locks.of(p, b.environ); err != nil {
+			return process.Config{}, nil, err
+		}
+		cfg.Guard, cfg.StandbyUnready = s.lock, !l.StandbyReady
 	}
 	if p.MemoryLimit > 0 {
 		cfg.Watch = append(cfg.Watch, b.memory(p.MemoryLimit))

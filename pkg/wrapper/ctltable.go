@@ -36,6 +36,10 @@ type row struct {
 		Name, Result string
 		Error        *string
 	}
+	Lock *struct {
+		Key  string
+		Held bool
+	}
 	Usage *struct {
 		CPUPercent  float64
 		MemoryBytes int64
@@ -187,6 +191,9 @@ func (r *row) why(now time.Time) string {
 	}
 	if r.Detail != "" {
 		parts = append(parts, r.Detail)
+	}
+	if r.Lock != nil && r.Lock.Held && len(parts) == 0 {
+		parts = append(parts, "holds lock "+r.Lock.Key)
 	}
 	if r.Cause != nil && (len(parts) == 0 || !r.Ready) {
 		parts = append(parts, "last end: "+*r.Cause)

@@ -24,6 +24,7 @@ import (
 	"github.com/process-wrapper/process-wrapper/pkg/output"
 	"github.com/process-wrapper/process-wrapper/pkg/preempt"
 	"github.com/process-wrapper/process-wrapper/pkg/process"
+	"github.com/process-wrapper/process-wrapper/pkg/spec"
 	"github.com/process-wrapper/process-wrapper/pkg/status"
 	"github.com/process-wrapper/process-wrapper/pkg/telemetry"
 )
@@ -176,6 +177,13 @@ func crashed(t *testing.T) (*status.Board, api.Config, *prometheus.Registry) {
 		},
 	})
 	if err != nil {
+		t.Fatal(err)
+	}
+	b := builderFor(t)
+	if _, err := b.locks.of(&spec.Process{Name: "web", Readiness: spec.Readiness{Lock: &spec.Lock{Key: "web", TTL: time.Second}}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := reg.Register(lockCollector{b.locks}); err != nil {
 		t.Fatal(err)
 	}
 	return board, api.Config{

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -203,47 +202,10 @@ func isFlag(name string) bool { return strings.HasPrefix(name, "-") }
 
 func TestTheDocsHaveTheFlagsAndVariablesOfTheHelp(t *testing.T) {
 	page := pageFlags(t, "flags", isFlag)
-	maps.Copy(page, pageFlags(t, "not yet", isFlag))
 	agree(t, page, helpSection(t, "Flags"))
 	notFlag := func(name string) bool { return !isFlag(name) }
 	page = pageFlags(t, "environment", notFlag)
-	maps.Copy(page, pageFlags(t, "not yet", notFlag))
 	agree(t, page, helpSection(t, "Environment"))
-}
-
-func TestTheDocsSayWhatIsNotSupportedYet(t *testing.T) {
-	any := func(string) bool { return true }
-	page := pageFlags(t, "not yet", any)
-	program := map[string]string{}
-	for _, section := range []string{"Flags", "Environment"} {
-		for name, def := range helpSection(t, section) {
-			t.Run(name, func(t *testing.T) {
-				args := []string{"validate"}
-				switch {
-				case !isFlag(name):
-					t.Setenv(name, "true")
-				case strings.ContainsAny(def, "0123456789") && !strings.Contains(def, "/"):
-					args = append(args, name+"=1s")
-				default:
-					args = append(args, name+"=true")
-				}
-				if _, _, stderr := exec(t, args...); strings.Contains(stderr, "not supported yet") {
-					program[name] = def
-				}
-			})
-		}
-	}
-	agree(t, page, program)
-	later := readPage(t, configuration)
-	_, later, _ = strings.Cut(later, "\n## Not supported yet\n")
-	later, _, _ = strings.Cut(later, "\n## ")
-	for path, description := range schemaKeys(t) {
-		_, text, _ := strings.Cut(description, "\n")
-		key := path[strings.LastIndexByte(path, '.')+1:]
-		if strings.HasSuffix(text, "Not supported yet.") && !strings.Contains(later, "`"+path+"`") && !strings.Contains(later, "`"+key+"`") {
-			t.Errorf("the section lacks %s", path)
-		}
-	}
 }
 
 // schemaKeys returns path → default, "required", or "", a line break and the

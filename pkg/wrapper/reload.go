@@ -159,6 +159,7 @@ func (n *plan) compare(old, m *member) {
 		n.updated = append(n.updated, name)
 		m.proc = old.proc
 		m.starter.adopt(old.starter)
+		m.cfg.Guard = old.cfg.Guard
 		n.change.Amend = append(n.change.Amend, m.unit())
 		n.update = append(n.update, m)
 	case another:
@@ -209,6 +210,7 @@ func (p *pod) forget(name string) {
 	p.events.Forget(name)
 	p.outbox.Forget(name)
 	p.rings.forget(name)
+	p.locks.forget(name)
 }
 
 // adopt takes over what another starter of the same command knows.
@@ -219,6 +221,7 @@ func (s *starter) adopt(old *starter) {
 			env = &now
 		}
 	}
+	s.lock = old.lock
 	s.env.Store(env)
 	s.child.Store(old.child.Load())
 	if s.starts != nil && old.starts != nil {

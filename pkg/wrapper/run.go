@@ -59,6 +59,7 @@ type pod struct {
 	builder *builder
 	events  *api.Events
 	rings   rings
+	locks   *locks
 	control *api.ControlServer // nil: none
 	reloads chan string        // why
 	seen    print              // of the config that was read first, for -config-watch
@@ -232,13 +233,17 @@ func newPod(call *cli.Call, f *flags, env *environment) (*pod, error) {
 	p.server = api.NewServer(api.Handler(p.board, api.Config{
 		Metrics: metricsHandler(p.metrics.Gatherer(telemetry.Sources{
 			Board: p.board, Usage: p.sampler.Usage, Logs: p.streams, Events: p.outbox, Lost: p.lost, Version: build.Version, Commit: build.Commit,
-		}, func() prometheus.Collector { return p.evictionMetrics() }), p.log),
+		}, func() prometheus.Collector { return p.evictionMetrics() }, func() prometheus.Collector { return lockCollector{p.locks} }), p.log),
 		Prommerge:  p.merger.Handler(p.targets),
 		Heartbeats: p.beats,
 		Usage:      p.usage,
 		History:    p.history,
 		Events:     p.events,
+		Lock:       p.lockOf,
 	}), p.log)
+	if p.locks, err = newLocks(f, env, p.log); err != nil {
+		return nil, err
+	}
 	if p.profile, err = profile.New(f.PyroscopeURL, "process-wrapper", env.podName, p.log); err != nil {
 		return nil, cli.Usagef("-pyroscope-url %v", err)
 	}
@@ -264,6 +269,7 @@ func (p *pod) build(cfg *spec.Config, format output.Format) ([]supervisor.Unit, 
 		out: p.out, err: p.err, reaper: p.reaper, queue: newQueue(p.units.Halt(), maxStarts), pod: p.units,
 		counters: p.counts.add, memory: p.sampler.Watch,
 		ended: p.sampler.Ended, oom: telemetry.NewOOM(), beats: p.beats, outbox: p.outbox, log: p.log,
+		locks: p.locks,
 	}
 	if p.control != nil {
 		p.builder.ring = p.rings.of
@@ -378,6 +384,8 @@ func (p *pod) serve(ctx context.Context, signals *signals, units []supervisor.Un
 		OnDrain:    p.drain,
 		Linger:     len(units) == 0,
 	})
+	p.reaper.Dismiss()
+	p.locks.close(ctx)
 	p.rest()
 	p.approve()
 	end()

@@ -39,6 +39,7 @@ type starter struct {
 	beats   *api.Heartbeats
 	queue   *queue  // of all starts
 	starts  *starts // nil: nobody asks
+	lock    *lock   // nil: none
 
 	keepEnv bool                     // probes or hooks need it
 	env     atomic.Pointer[[]string] // of the present incarnation
@@ -62,6 +63,9 @@ func (s *starter) Start() (process.Child, error) {
 	if err != nil {
 		return nil, &startError{err}
 	}
+	if s.lock != nil {
+		env = spec.AddEnv(env, s.lock.environ())
+	}
 	if s.keepEnv {
 		s.env.Store(&env)
 	}
@@ -73,6 +77,9 @@ func (s *starter) Start() (process.Child, error) {
 			return nil, &startError{err}
 		}
 	}
+	if s.lock != nil {
+		cmd.Deadline = s.lock.Last()
+	}
 	cmd.Stdout, cmd.Stderr = c.streams[0].File(), c.streams[1].File()
 	s.beats.Forget(s.p.Name) // those that came are of the incarnation before
 	kills := s.oom.Kills()
@@ -83,6 +90,9 @@ func (s *starter) Start() (process.Child, error) {
 	}
 	if s.starts != nil {
 		s.starts.note(time.Now())
+	}
+	if s.lock != nil {
+		s.lock.Follow(c.Extend)
 	}
 	s.child.Store(&c)
 	for _, st := range c.streams {
@@ -193,6 +203,7 @@ func (c *child) Exit() error { return c.exit() }
 // they are taken before ctx ends.
 func (c *child) Close(ctx context.Context) error {
 	_, err := c.Sweep(ctx, sweepGrace)
+	c.Unguard()
 	drain, cancel := context.WithTimeoutCause(ctx, drainTimeout, errHeld)
 	defer cancel()
 	var drained [2]error

@@ -40,7 +40,7 @@ type flags struct {
 
 	SharedLock        bool   `help:"run the shared-lock server instead of processes"`
 	SharedLockEtcdTLS bool   `help:"use TLS to etcd, with -shared-lock" name:"shared-lock-etcd-tls"`
-	SharedLockURL     string `help:"server for lock" default:"http://localhost:8191"`
+	SharedLockURL     string `help:"server for lock; replicas of it separated by commas" default:"http://localhost:8191"`
 
 	PrommergeAsync          bool `help:"fetch the targets of /prommerge side by side" default:"true"`
 	PrommergeSort           bool `help:"sort the families of /prommerge by name" default:"true"`
@@ -72,6 +72,7 @@ type environment struct {
 	handlePreemption, handleTermination                     string
 	metadataURL, metadataHost, envoyDrainURL                string
 	extraLabels, labelsFile, labelsExclude                  string
+	lockToken, lockCA, lockCert, lockKey                    string
 }
 
 func (e *environment) list() []cli.EnvVar {
@@ -93,6 +94,15 @@ func (e *environment) list() []cli.EnvVar {
 		{Name: envAMQP, Default: defaultAMQP, Help: "broker of amqp checks; the first %v is the user, the second the password"},
 		{Name: envAMQPUser, Default: defaultAMQPUser, Help: "user of amqp checks"},
 		{Name: envAMQPPass, Default: defaultAMQPUser, Help: "password of amqp checks"},
+		{Name: "SHARED_LOCK_TOKEN_FILE", Help: "file with the bearer token for -shared-lock-url", Value: &e.lockToken},
+		{Name: "SHARED_LOCK_CA_CERT", Help: "file with the CA of that server", Value: &e.lockCA},
+		{Name: "SHARED_LOCK_CLIENT_CERT", Help: "file with a certificate for that server", Value: &e.lockCert},
+		{Name: "SHARED_LOCK_CLIENT_KEY", Help: "file with the key to it", Value: &e.lockKey},
+		{Name: "SHARED_LEASE_SOCKET", Default: ":8191", Help: "with -shared-lock: address to listen on"},
+		{Name: "SHARED_LEASE_ETCD_ENDPOINTS", Default: "localhost:2379", Help: "with -shared-lock: members of etcd, separated by commas"},
+		{Name: "SHARED_LEASE_ETCD_CA_CERT", Help: "with -shared-lock: file with the CA of etcd"},
+		{Name: "SHARED_LEASE_ETCD_CLIENT_CERT", Help: "with -shared-lock: file with a certificate for etcd"},
+		{Name: "SHARED_LEASE_ETCD_CLIENT_KEY", Help: "with -shared-lock: file with the key to it"},
 		{Name: "METRICS_SERVER_ADDRESS", Help: "UDP host:port of a metrics-server that gets events", Value: &e.metricsServer},
 		{Name: "METRICS_JSON_EXTRA_LABELS", Help: "labels of events as a JSON object of strings", Value: &e.extraLabels},
 		{Name: "METRICS_EXTRA_LABELS_FILE_PATH", Help: "file with labels of events, as the downward API writes a pod's labels", Value: &e.labelsFile},
@@ -125,8 +135,11 @@ func program(f *flags, env *environment, lastWords string, caught *signals) cli.
 }
 
 func dispatch(ctx context.Context, call *cli.Call, f *flags, env *environment, caught *signals) error {
-	if err := refuse(call, f, env); err != nil {
+	if err := refuse(f); err != nil {
 		return err
+	}
+	if f.SharedLock && call.Command == "pod" {
+		return execSharedLock(call, f)
 	}
 	if !f.Wait && (call.Command == "run" || call.Command == "pod") {
 		defer caught.release()
@@ -163,18 +176,10 @@ func assist(ctx context.Context, call *cli.Call, f *flags, env *environment) err
 	return wait(ctx, f)
 }
 
-// refuse names what is parsed but has no runtime yet, so that nobody believes
-// that it works.
-func refuse(call *cli.Call, f *flags, env *environment) error {
-	used := map[string]bool{
-		"-shared-lock":          f.SharedLock,
-		"-shared-lock-etcd-tls": f.SharedLockEtcdTLS,
-		"-shared-lock-url":      call.Given("shared-lock-url"),
-	}
-	for _, name := range sortedKeys(used) {
-		if used[name] {
-			return cli.Usagef("%s is not supported yet: leave it out", name)
-		}
+// refuse says which flags contradict each other or themselves.
+func refuse(f *flags) error {
+	if f.SharedLock && f.Config != "" {
+		return cli.Usagef("-shared-lock runs the shared-lock server instead of processes: leave -config %s out", f.Config)
 	}
 	if f.ConfigWatch && (f.Config == "" || f.Config == "-") {
 		return cli.Usagef("-config-watch needs a file or directory in -config")

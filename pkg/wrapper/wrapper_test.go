@@ -39,15 +39,20 @@ func exec(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	return code, out.String(), errs.String()
 }
 
-func TestWhatHasNoRuntimeYetIsRefused(t *testing.T) {
+func TestWhatIsWrongIsRefused(t *testing.T) {
 	tests := []struct {
 		args []string
 		env  map[string]string
 		want string
 	}{
-		{args: []string{"-shared-lock"}, want: "-shared-lock is not supported yet"},
-		{args: []string{"-shared-lock-etcd-tls"}, want: "-shared-lock-etcd-tls is not supported yet"},
-		{args: []string{"-shared-lock-url", "http://x"}, want: "-shared-lock-url is not supported yet"},
+		{args: []string{"-shared-lock", "-config", "x"}, want: "-shared-lock runs the shared-lock server instead of processes: leave -config x out"},
+		{args: []string{"-shared-lock-url", "localhost:8191"}, want: `-shared-lock-url: "localhost:8191" is no URL of a shared-lock server: write http://host:8191`},
+		{args: []string{"-shared-lock-url", "http://a:1,"}, want: `-shared-lock-url: "" is no URL of a shared-lock server`},
+		{env: map[string]string{"SHARED_LOCK_CA_CERT": "/none"}, want: "SHARED_LOCK_CA_CERT: stat /none: no such file"},
+		{env: map[string]string{"SHARED_LOCK_CLIENT_CERT": "/none"}, want: "set both SHARED_LOCK_CLIENT_CERT and SHARED_LOCK_CLIENT_KEY, or none"},
+		{env: map[string]string{"CONFIG": `[{"name":"a","entrypoint":"/bin/true","readiness":{"lock":{"key":"a\tb"}}}]`}, want: `readiness.lock.key "a\tb" is no name of a lock`},
+		{env: map[string]string{"CONFIG": `[{"name":"a","entrypoint":"/bin/true","readiness":{"lock":{"ttlDuration":"100ms"}}}]`}, want: `is "100ms", wants at least 200ms`},
+		{env: map[string]string{"CONFIG": `[{"name":"a","entrypoint":"/bin/true","readiness":{"lock":{"ttlDuration":"25h"}}}]`}, want: `is "25h", wants at most 24h`},
 		{env: map[string]string{"HANDLE_TERMINATION": "enabled", "KUBERNETES_SERVICE_HOST": ""}, want: "HANDLE_TERMINATION: watch pod: KUBERNETES_SERVICE_HOST or KUBERNETES_SERVICE_PORT is not set"},
 		{env: map[string]string{"HANDLE_TERMINATION": "1", "KUBERNETES_SERVICE_HOST": "::1", "KUBERNETES_SERVICE_PORT": "443", "POD_NAME": "p"}, want: "HANDLE_TERMINATION: watch pod: the namespace"},
 		{args: []string{"-preemption-action", "panic"}, want: `-preemption-action must be one of drain, terminate, none, is "panic"`},
@@ -121,7 +126,7 @@ func TestEveryGoodConfigCanBeBuilt(t *testing.T) {
 		t.Fatal(files, err)
 	}
 	for _, file := range files {
-		cfg, err := spec.Load(file, spec.Options{Later: true})
+		cfg, err := spec.Load(file, spec.Options{})
 		if err != nil {
 			t.Errorf("%s: %v", file, err)
 			continue
@@ -277,7 +282,12 @@ func TestTheJournalTellsOfAProbeOnce(t *testing.T) {
 // builderFor returns a builder with everything real but processes.
 func builderFor(t *testing.T) *builder {
 	t.Helper()
+	locks, err := newLocks(&flags{SharedLockURL: "http://localhost:8191"}, &environment{podName: "pod"}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
 	return &builder{
+		locks:   locks,
 		environ: []string{"PATH=/bin:/usr/bin"}, deadline: 10 * time.Second, reaper: command.NewReaper(), pod: supervisor.New(),
 		counters: func(string, string) *output.Counters { return nil },
 		memory: func(limit int64) func(context.Context, int) error {
