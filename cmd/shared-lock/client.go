@@ -51,7 +51,7 @@ func (r remote) client() (*client, error) {
 		c.bearer = strings.TrimSpace(string(text))
 	}
 	if r.CACert != "" || r.Cert != "" || r.Key != "" {
-		t, err := clientTLS(r.CACert, r.Cert, r.Key)
+		t, err := clientTLS(tlsFiles{r.CACert, r.Cert, r.Key}, tlsFiles{"-ca-cert", "-cert", "-key"})
 		if err != nil {
 			return nil, cli.Usagef("%w", err)
 		}

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -210,74 +208,4 @@ func (f *flags) access() (*lock.Access, error) {
 		return nil, fmt.Errorf("access file %s: %w", f.AccessFile, err)
 	}
 	return a, nil
-}
-
-// etcdTLS is nil where etcd is asked without TLS.
-func (f *flags) etcdTLS() (*tls.Config, error) {
-	https := strings.Contains(f.EtcdEndpoints, "https://")
-	if !f.SharedLockEtcdTLS && !https && f.EtcdCACert == "" && f.EtcdClientCert == "" {
-		return nil, nil
-	}
-	return clientTLS(f.EtcdCACert, f.EtcdClientCert, f.EtcdClientKey)
-}
-
-// serverTLS is nil where clients come without TLS.
-func (f *flags) serverTLS() (*tls.Config, error) {
-	switch {
-	case f.TLSCert == "" && f.TLSKey == "" && f.TLSClientCA == "":
-		return nil, nil
-	case f.TLSCert == "" || f.TLSKey == "":
-		return nil, errors.New("-tls-cert and -tls-key belong together")
-	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12}
-	if _, err := tls.LoadX509KeyPair(f.TLSCert, f.TLSKey); err != nil {
-		return nil, fmt.Errorf("read certificate: %w", err)
-	}
-	c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { // read anew: it is rotated
-		cert, err := tls.LoadX509KeyPair(f.TLSCert, f.TLSKey)
-		return &cert, err
-	}
-	if f.TLSClientCA != "" {
-		pool, err := readCA(f.TLSClientCA)
-		if err != nil {
-			return nil, err
-		}
-		c.ClientCAs, c.ClientAuth = pool, tls.RequireAndVerifyClientCert
-	}
-	return c, nil
-}
-
-// clientTLS makes the TLS of a client; each file may be missing.
-func clientTLS(ca, cert, key string) (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12}
-	if ca != "" {
-		pool, err := readCA(ca)
-		if err != nil {
-			return nil, err
-		}
-		c.RootCAs = pool
-	}
-	if cert == "" && key == "" {
-		return c, nil
-	}
-	if _, err := tls.LoadX509KeyPair(cert, key); err != nil {
-		return nil, fmt.Errorf("read client certificate: %w", err)
-	}
-	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { // read anew: it is rotated
-		pair, err := tls.LoadX509KeyPair(cert, key)
-		return &pair, err
-	}
-	return c, nil
-}
-
-func readCA(file string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("read CA: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no certificate", file)
-	}
-	return pool, nil
 }

@@ -57,18 +57,28 @@ func startSharedLock(t *testing.T, dir string, args ...string) *lockServer {
 // ask returns the status and the token of an answer.
 func (s *lockServer) ask(t *testing.T, method, path, body string) (status int, token int64) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	return s.askWithin(t, patience, method, path, body)
+}
+
+// askWithin is ask, of which the status is 0 if no answer comes in time.
+func (s *lockServer) askWithin(t *testing.T, most time.Duration, method, path, body string) (status int, token int64) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), most)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, s.url+path, strings.NewReader(body))
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
+		return 0, 0
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return 0, 0
 	}
 	defer resp.Body.Close()
-	text, _ := io.ReadAll(resp.Body)
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, 0
+	}
 	var got struct{ Token int64 }
 	_ = json.Unmarshal(text, &got) // an error has no token
 	return resp.StatusCode, got.Token

@@ -3,7 +3,6 @@ package etcdstore
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -206,11 +205,15 @@ func TestBearerTokens(t *testing.T) {
 	}
 }
 
-// stopper is a proxy in front of etcd that can be made to swallow everything.
+// stopper is a proxy in front of etcd that can be made to swallow everything, or to refuse.
 type stopper struct {
 	net.Listener
 	stopped chan struct{} // closed: nothing passes
+	cut     *atomic.Bool  // new connections are closed
 	wg      sync.WaitGroup
+
+	mu    sync.Mutex // guards conns
+	conns []net.Conn
 }
 
 func startStopper(t *testing.T) *stopper {
@@ -219,8 +222,11 @@ func startStopper(t *testing.T) *stopper {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &stopper{Listener: l, stopped: make(chan struct{})}
-	ctx, cancel := context.WithCancel(context.Background())
+	return startStopperOn(t, l, new(atomic.Bool))
+}
+
+func startStopperOn(t *testing.T, l net.Listener, cut *atomic.Bool) *stopper {
+	s := &stopper{Listener: l, stopped: make(chan struct{}), cut: cut}
 	s.wg.Go(func() {
 		for {
 			c, err := l.Accept()
@@ -228,17 +234,32 @@ func startStopper(t *testing.T) *stopper {
 				return
 			}
 			up, err := net.Dial("tcp", endpoint)
-			if err != nil {
+			if err != nil || cut.Load() {
 				c.Close()
+				if err == nil {
+					up.Close()
+				}
 				continue
 			}
-			context.AfterFunc(ctx, func() { c.Close(); up.Close() })
+			s.mu.Lock()
+			s.conns = append(s.conns, c, up)
+			s.mu.Unlock()
 			s.wg.Go(func() { s.copy(up, c) })
 			s.wg.Go(func() { s.copy(c, up) })
 		}
 	})
-	t.Cleanup(func() { l.Close(); cancel(); s.wg.Wait() })
+	t.Cleanup(func() { l.Close(); s.drop(); s.wg.Wait() })
 	return s
+}
+
+// drop closes what is open.
+func (s *stopper) drop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.conns {
+		c.Close()
+	}
+	s.conns = nil
 }
 
 func (s *stopper) copy(to, from net.Conn) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/goleak"
 
 	"github.com/process-wrapper/process-wrapper/pkg/lock"
 )
@@ -35,9 +36,14 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer e.Close()
 	endpoint = e.Endpoint()
-	return m.Run()
+	code := m.Run()
+	e.Close()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
 }
 
 // replica is one server of a test.

@@ -1,0 +1,178 @@
+package e2e
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+)
+
+// What a client asks for. expire stands for what the server may do by itself.
+const (
+	opAcquire = iota
+	opRenew
+	opValidate
+	opRelease
+	opExpire
+)
+
+// How it was answered.
+const (
+	done = iota
+	refused
+	unknown
+)
+
+// lockOp is one request of a client with its answer. Times are nanoseconds of CLOCK_BOOTTIME.
+type lockOp struct {
+	id, client, what, result int
+	key                      string
+	token                    int64 // of an acquire without an answer: minus its id
+	call, ret                int64
+}
+
+// lockModel says what a lock may do. The state is the token of the holder; 0: it is free.
+var lockModel = (&porcupine.NondeterministicModel{
+	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
+		byKey := map[string][]porcupine.Operation{}
+		for _, op := range history {
+			key := op.Input.(lockOp).key
+			byKey[key] = append(byKey[key], op)
+		}
+		var parts [][]porcupine.Operation
+		for _, part := range byKey {
+			parts = append(parts, part)
+		}
+		return parts
+	},
+	Init: func() []any { return []any{int64(0)} },
+	Step: func(state, input, _ any) []any { return stepLock(state.(int64), input.(lockOp)) },
+}).ToModel()
+
+func stepLock(holder int64, op lockOp) []any {
+	after := map[int]int64{opAcquire: op.token, opRenew: holder, opValidate: holder, opRelease: 0, opExpire: 0}[op.what]
+	may := holder == op.token
+	if op.what == opAcquire {
+		may = holder == 0
+	}
+	switch {
+	case op.what == opExpire && !may:
+		return []any{holder}
+	case op.result == unknown && may:
+		return []any{holder, after}
+	case op.result == unknown || op.result == refused && !may:
+		return []any{holder}
+	case op.result == refused || !may:
+		return nil
+	}
+	return []any{after}
+}
+
+// interval is a time in which a holder ran, or believed that it held.
+type interval struct {
+	who        string
+	token      int64
+	start, end int64
+}
+
+// overlaps names each pair of holders of one key that ran at one time, and tokens that do not grow.
+func overlaps(key string, all []interval) (found []string) {
+	slices.SortFunc(all, func(a, b interval) int { return cmp.Compare(a.start, b.start) })
+	for i := 1; i < len(all); i++ {
+		a, b := all[i-1], all[i]
+		if b.start < a.end {
+			found = append(found, fmt.Sprintf("%s: %s (token %d) ran for %s after %s (token %d) had begun", key, a.who, a.token,
+				time.Duration(a.end-b.start), b.who, b.token))
+			b.end = max(a.end, b.end)
+			all[i] = b
+		}
+		if b.token <= a.token {
+			found = append(found, fmt.Sprintf("%s: %s got token %d after %d", key, b.who, b.token, a.token))
+		}
+	}
+	return found
+}
+
+// linearizable judges what clients were answered. expired adds what the server may have done.
+func linearizable(ops []lockOp) porcupine.CheckResult {
+	history := make([]porcupine.Operation, len(ops))
+	for i, op := range ops {
+		history[i] = porcupine.Operation{ClientId: i, Input: op, Call: op.call, Return: op.ret}
+	}
+	return porcupine.CheckOperationsTimeout(lockModel, history, time.Minute)
+}
+
+// never is the end of what may happen at any later time.
+const never = math.MaxInt64 / 2
+
+// withExpiry adds to a history that a lock may end after its TTL, and that of an acquire without an
+// answer at once. Where a later holder is known, it has ended before that one was answered.
+func withExpiry(ops []lockOp, ttl time.Duration) []lockOp {
+	last := map[int64]int64{} // by token: when the last request that was answered well was sent
+	next := map[string][]lockOp{}
+	for _, op := range ops {
+		if op.result == done && (op.what == opAcquire || op.what == opRenew) {
+			last[op.token] = max(last[op.token], op.call)
+		}
+		if op.result == done && op.what == opAcquire {
+			next[op.key] = append(next[op.key], op)
+		}
+	}
+	all := slices.Clone(ops)
+	for i, op := range ops {
+		if op.what != opAcquire || op.result == refused {
+			continue
+		}
+		expire := lockOp{id: len(all), what: opExpire, key: op.key, token: op.token, call: last[op.token] + int64(ttl), ret: never}
+		if op.result == unknown {
+			expire.call, all[i].ret = op.call, never
+		}
+		for _, later := range next[op.key] {
+			if op.result == done && later.token > op.token && later.call > op.ret {
+				expire.ret = min(expire.ret, max(later.ret, expire.call))
+			}
+		}
+		all = append(all, expire)
+	}
+	return all
+}
+
+func TestJudges(t *testing.T) {
+	second := int64(time.Second)
+	acquire := func(client int, token, call, ret int64) lockOp {
+		return lockOp{client: client, what: opAcquire, key: "k", token: token, call: call, ret: ret}
+	}
+	for name, test := range map[string]struct {
+		ops  []lockOp
+		want porcupine.CheckResult
+	}{
+		"one after another":         {[]lockOp{acquire(1, 5, 0, 1), {what: opRelease, key: "k", token: 5, call: 2, ret: 3}, acquire(2, 6, 4, 5)}, porcupine.Ok},
+		"two at once":               {[]lockOp{acquire(1, 5, 0, 1), acquire(2, 6, 2, 3)}, porcupine.Illegal},
+		"after the end":             {[]lockOp{acquire(1, 5, 0, 1), acquire(2, 6, 2*second, 3*second)}, porcupine.Ok},
+		"just before the end":       {[]lockOp{acquire(1, 5, 0, 1), acquire(2, 6, second/2, second*9/10)}, porcupine.Illegal},
+		"a renewal counts":          {[]lockOp{acquire(1, 5, 0, 1), {what: opRenew, key: "k", token: 5, call: second / 2, ret: second * 6 / 10}, acquire(2, 6, second*11/10, second*12/10)}, porcupine.Illegal},
+		"one that is gone too soon": {[]lockOp{acquire(1, 5, 0, 1), {what: opRenew, result: refused, key: "k", token: 5, call: 2, ret: 3}}, porcupine.Illegal},
+		"refused while free":        {[]lockOp{{what: opAcquire, result: refused, key: "k", call: 0, ret: 1}}, porcupine.Illegal},
+		"refused by a ghost": {[]lockOp{{what: opAcquire, result: unknown, key: "k", token: -1, call: 0, ret: 1},
+			{what: opAcquire, result: refused, key: "k", call: 2, ret: 3}, acquire(2, 6, 4, 5)}, porcupine.Ok},
+		"freed by another's release": {[]lockOp{acquire(1, 5, 0, 1), {what: opRelease, result: unknown, key: "k", token: 4, call: 2, ret: 3}, acquire(2, 6, 4, 5)}, porcupine.Illegal},
+	} {
+		if got := linearizable(withExpiry(test.ops, time.Second)); got != test.want {
+			t.Errorf("%s: %s, want %s", name, got, test.want)
+		}
+	}
+	for want, all := range map[int][]interval{
+		0: {{"a", 1, 0, 10}, {"b", 2, 10, 20}},
+		1: {{"b", 2, 9, 20}, {"a", 1, 0, 10}},
+		2: {{"a", 1, 0, 100}, {"b", 2, 9, 20}, {"c", 3, 30, 40}},
+		3: {{"a", 3, 0, 100}, {"b", 4, 9, 20}, {"c", 4, 30, 40}},
+	} {
+		if got := overlaps("k", all); len(got) != want {
+			t.Errorf("%v: %q, want %d", all, got, want)
+		}
+	}
+}
