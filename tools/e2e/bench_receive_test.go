@@ -54,19 +54,17 @@ func compareReceivers(t *testing.T, all []*receiver, load string, rate, n, each 
 			r.round(t, load, rate, n, each)
 		}
 	}
-	{
-		for _, r := range all {
-			bar := ""
-			if r == all[0] {
-				bar = "0 lost: " + verdict(r.lost, 0)
-				if each == 1 {
-					bar += ", 1.3 × bare: " + verdict(r.cpu/all[1].cpu, 1.3)
-				}
+	for _, r := range all {
+		bar := ""
+		if r == all[0] {
+			bar = "0 lost: " + verdict(r.lost, 0)
+			if each == 1 {
+				bar += ", 1.3 × bare: " + verdict(r.cpu/all[1].cpu, 1.3)
 			}
-			tab.add(r.name, fmt.Sprintf("%.2f µs", r.cpu), fmt.Sprintf("%.2f", r.cpu/all[1].cpu), fmt.Sprintf("%.2f %%", 100*r.lost), bar)
 		}
-		tab.print()
+		tab.add(r.name, fmt.Sprintf("%.2f µs", r.cpu), fmt.Sprintf("%.2f", r.cpu/all[1].cpu), fmt.Sprintf("%.2f %%", 100*r.lost), bar)
 	}
+	tab.print()
 }
 
 func buildUDPLoad(t *testing.T) string {
