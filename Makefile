@@ -95,6 +95,16 @@ test-backends: bin/victoria-logs ## sinks against a real VictoriaLogs
 	@VICTORIALOGS=$(CURDIR)/bin/victoria-logs go test -tags backends -p 1 -run '^TestVictoriaLogs' $(TESTFLAGS) ./pkg/sink/loki ./pkg/sink/search
 	@VICTORIALOGS=$(CURDIR)/bin/victoria-logs go -C tools/e2e test -count=1 -run '^Test(EventsReachBothStores|AKilledServerLosesNothingThatIsSpooled)$$' .
 
+# Loki is 157 MB and 2,156 packages: it is built when somebody wants it, and not for CI.
+bin/loki: tools/backends/loki/go.mod tools/backends/loki/go.sum
+	@echo 'Building Loki; this takes 11 minutes of CPU once.'
+	@CGO_ENABLED=0 nice go -C tools/backends/loki build -trimpath -ldflags '-s -w' -o ../../../bin/ github.com/grafana/loki/v3/cmd/loki
+	@touch $@
+
+.PHONY: test-loki
+test-loki: bin/loki ## the sink against a real Loki, which is built first
+	@LOKI=$(CURDIR)/bin/loki go test -tags backends -count=1 -v -run '^TestLoki' ./pkg/sink/loki
+
 .PHONY: soak
 soak: ## ten million events to metrics-server at a steady rate, some minutes
 	@SOAK=1 go -C tools/e2e test -count=1 -timeout 30m -v -run '^TestSoak$$' .

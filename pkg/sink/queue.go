@@ -18,14 +18,17 @@ type queue struct {
 
 	mu      sync.Mutex // guards what follows
 	chunks  []chunk
-	spare   [][]byte // empty chunks of chunkSize
+	arena   *arena
+	spare   [][]byte // empty chunks of chunkSize that were in use
 	memory  int      // capacity of all chunks that are not spare
 	bytes   int      // of frames
 	records int
 	closed  bool
 }
 
-func newQueue(size int) *queue { return &queue{max: size, ready: make(chan struct{}, 1)} }
+func newQueue(size int) *queue {
+	return &queue{max: size, ready: make(chan struct{}, 1), arena: &arena{limit: size}}
+}
 
 // put copies a frame to the end. It never waits for more than the mutex, which nobody holds for
 // longer than a copy.
@@ -57,12 +60,13 @@ func (q *queue) grow(n int) bool {
 	var data []byte
 	switch last := len(q.spare) - 1; {
 	case size > chunkSize:
-		q.spare = nil // so that spare chunks and large ones are within max together
+		q.arena.release(q.spare) // so that spare chunks and large ones are within max together
+		q.spare = nil
 		data = make([]byte, 0, size)
 	case last >= 0:
 		data, q.spare = q.spare[last], q.spare[:last]
 	default:
-		data = make([]byte, 0, size)
+		data = q.arena.chunk()
 	}
 	q.memory += cap(data)
 	q.chunks = append(q.chunks, chunk{data: data})

@@ -40,6 +40,7 @@ func TestMeasure(t *testing.T) {
 		{"broken", measureBroken},
 		{"restarts", measureRestarts},
 		{"receive", measureReceive},
+		{"holes", measureHoles},
 		{"lock", measureLock},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.run(t, load) })

@@ -145,16 +145,16 @@ func TestMetricsServerTakesWhatSendersSend(t *testing.T) {
 
 func TestMetricsServerRefusesFlagsThatMakeNoSense(t *testing.T) {
 	for args, want := range map[string]string{
-		"-uds-mode=999":             "-uds-mode",
-		"-allow-cidr=10.0.0.0/99":   "-allow-cidr",
-		"-extra-labels=a":           "-extra-labels",
-		"-extra-labels=__name__:x":  "keeps for itself",
-		"-max-series=0":             "-max-series",
-		"-remote=host":              "-remote",
-		"-loki-address=loki:3100":   "loki address",
-		"-spool-fsync=sometimes":    "-spool-fsync",
-		"-udp= -uds=":               "nothing to listen on",
-		"-pyroscope-url=http://x:1": "not supported yet",
+		"-uds-mode=999":                 "-uds-mode",
+		"-allow-cidr=10.0.0.0/99":       "-allow-cidr",
+		"-extra-labels=a":               "-extra-labels",
+		"-extra-labels=__name__:x":      "keeps for itself",
+		"-max-series=0":                 "-max-series",
+		"-remote=host":                  "-remote",
+		"-loki-address=loki:3100":       "loki address",
+		"-spool-fsync=sometimes":        "-spool-fsync",
+		"-udp= -uds=":                   "nothing to listen on",
+		"-pyroscope-url=localhost:4040": "is no URL",
 	} {
 		r := command(t, nil, append([]string{program("metrics-server"), "-socket", "127.0.0.1:0", "-udp", "127.0.0.1:0", "-uds="}, strings.Fields(args)...)...)
 		if r.code != 2 || !strings.Contains(r.stderr, want) {

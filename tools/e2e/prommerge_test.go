@@ -70,10 +70,10 @@ func startEtcd(t *testing.T) *server {
 }
 
 // startPrometheus starts a Prometheus with a config.
-func startPrometheus(t *testing.T, config string) *server {
+func startPrometheus(t *testing.T, config string, args ...string) *server {
 	t.Helper()
-	s := startServer(t, `msg="Listening on" address=(\S+)`, "prometheus",
-		"--config.file="+write(t, "prometheus.yml", config), "--storage.tsdb.path=data", "--web.listen-address=127.0.0.1:0")
+	argv := []string{"prometheus", "--config.file=" + write(t, "prometheus.yml", config), "--storage.tsdb.path=data", "--web.listen-address=127.0.0.1:0"}
+	s := startServer(t, `msg="Listening on" address=(\S+)`, append(argv, args...)...)
 	s.output.waitFor(t, regexp.MustCompile("Server is ready")) // which may have come first
 	return s
 }
