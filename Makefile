@@ -110,7 +110,7 @@ DOCKER_BUILD = DOCKER_BUILDKIT=1 $(DOCKER) build -q -f deployment/docker/Dockerf
 .PHONY: image-root
 image-root: export GOOS := linux
 image-root: build
-	@scripts/image-root.sh $(BIN) $(IMAGE)/root
+	@scripts/image-root.sh $(BIN) $(IMAGE)/linux/$(shell go env GOARCH)
 
 .PHONY: docker-build
 docker-build: image-root ## build an image of each program, and one for injection
@@ -123,7 +123,7 @@ docker-build: image-root ## build an image of each program, and one for injectio
 
 .PHONY: docker-build-slim
 docker-build-slim: image-root upx ## the same of process-wrapper packed by upx, without shared-lock
-	@cp $(BIN)/packed/process-wrapper $(IMAGE)/root/bin/
+	@cp $(BIN)/packed/process-wrapper $(IMAGE)/linux/*/bin/
 	@echo "$(REGISTRY)/process-wrapper:$(TAG)-slim"
 	@$(DOCKER_BUILD) --target slim -t $(REGISTRY)/process-wrapper:$(TAG)-slim $(IMAGE) >/dev/null
 	@echo "$(REGISTRY)/process-wrapper-inject:$(TAG)-slim"
@@ -132,6 +132,37 @@ docker-build-slim: image-root upx ## the same of process-wrapper packed by upx, 
 .PHONY: upx
 upx: build ## pack process-wrapper: bin/packed/process-wrapper (NRV) and process-wrapper-lzma
 	@scripts/upx.sh $(BIN)/process-wrapper $(BIN)/packed
+
+# Installed from its own module: it is large, and nothing but a release needs it. The build takes minutes.
+GORELEASER := github.com/goreleaser/goreleaser/v2@v2.16.0
+bin/goreleaser:
+	@echo 'Building goreleaser; this takes some minutes once.'
+	@GOBIN=$(CURDIR)/bin go install -trimpath -ldflags '-s -w' $(GORELEASER)
+
+bin/sbom bin/licenses bin/vulns: $(wildcard tools/dev/*/*.go) tools/dev/go.mod
+	@go -C tools/dev build -trimpath -ldflags '-s -w' -o ../../$@ ./$(@F)
+
+.PHONY: THIRD-PARTY-LICENSES.txt
+THIRD-PARTY-LICENSES.txt: bin/licenses
+	@bin/licenses -texts $@
+
+.PHONY: licenses
+licenses: bin/licenses ## write docs/licenses.md
+	@bin/licenses -write docs/licenses.md
+
+.PHONY: snapshot
+snapshot: bin/goreleaser ## build all that a release has into dist/, offline, and publish nothing
+	@scripts/snapshot.sh
+
+.PHONY: release-check
+release-check: bin/goreleaser ## check what a release needs: the config, a snapshot and what is in it
+	@bin/goreleaser check
+	@$(MAKE) snapshot
+	@scripts/snapshot-check.sh
+
+.PHONY: release
+release: bin/goreleaser ## publish the tag that is checked out; docs/releasing.md says what it needs
+	@PACKED=$$(command -v upx) && bin/goreleaser release --clean
 
 .PHONY: sizes
 sizes: ## record the sizes of the binaries, when a growth of more than 5 % is meant
@@ -149,13 +180,31 @@ fuzz: ## run each fuzz target for FUZZTIME (30s)
 	@scripts/fuzz.sh $(FUZZTIME)
 
 .PHONY: lint
-lint: bin/golangci-lint ## check format, code, go.mod files and scripts
+lint: bin/golangci-lint bin/misspell bin/licenses ## check code, modules, licences, vulnerabilities, scripts, spelling and links
 	@files=$$(gofmt -l .); [[ -z $$files ]] || { echo "not formatted, run gofmt -w on:" $$files >&2; exit 1; }
 	@bin/golangci-lint run ./...
-	@for d in tools/e2e tools/e2e/textparse; do (cd $$d && $(CURDIR)/bin/golangci-lint run --config $(CURDIR)/.golangci.yml ./...); done
+	@for d in tools/dev tools/e2e tools/e2e/textparse; do (cd $$d && $(CURDIR)/bin/golangci-lint run --config $(CURDIR)/.golangci.yml ./...); done
 	@for m in $(MODULES); do go -C $$m mod tidy -diff || { echo "$$m/go.mod is not tidy: run make tidy" >&2; exit 1; }; done
+	@go -C tools/dev test ./...  >/dev/null || go -C tools/dev test ./...
+	@bin/licenses -check docs/licenses.md
+	@bin/misspell -error -i supress $$(git ls-files '*.md' .goreleaser.yaml Makefile deployment examples scripts)
+	@go test -count=1 -run '^TestTheLinksOfTheDocsLeadSomewhere$$' ./pkg/wrapper >/dev/null || go test -count=1 -run '^TestTheLinksOfTheDocsLeadSomewhere$$' ./pkg/wrapper
 	@scripts/packages.sh 'the check of shell scripts' $(LINT_PACKAGES)
 	@if command -v shellcheck >/dev/null; then shellcheck .ci/run scripts/*.sh; fi
+	@$(MAKE) lint-vulnerabilities
+
+# Asks vuln.go.dev. Where that cannot be reached it says so, and fails only with RELEASE=1.
+.PHONY: lint-vulnerabilities
+lint-vulnerabilities: bin/govulncheck bin/vulns
+	@bin/vulns -govulncheck bin/govulncheck -exceptions tools/dev/vulns/exceptions.txt ./cmd/...
+
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+bin/govulncheck:
+	@GOBIN=$(CURDIR)/bin go install -trimpath -ldflags '-s -w' $(GOVULNCHECK)
+
+bin/misspell: tools/dev/go.mod tools/dev/go.sum
+	@go -C tools/dev build -trimpath -ldflags '-s -w' -o ../../bin/ github.com/golangci/misspell/cmd/misspell
+	@touch $@
 
 # Its version is in tools/dev/go.mod; the first build takes minutes, later ones are cached.
 bin/golangci-lint: tools/dev/go.mod tools/dev/go.sum
@@ -169,4 +218,4 @@ tidy: ## go mod tidy in every module
 
 .PHONY: clean
 clean: ## remove what make built
-	@rm -rf bin dist tmp
+	@rm -rf bin dist tmp THIRD-PARTY-LICENSES.txt

@@ -1,8 +1,15 @@
 #!/usr/bin/env bash
-# image-root.sh BIN DIR lays out in DIR what deployment/docker/Dockerfile copies into images:
-# bin/ holds the programs of BIN, base/ what all images share, shared/ is the target of injection.
+# image-root.sh BIN DIR lays out in DIR what deployment/docker/Dockerfile copies into images: bin/
+# holds the programs of BIN, base/ what all images share, shared/ is the target of injection.
+# image-root.sh --release DIR does so in each DIR/linux/ARCH, of the programs that lie there.
 set -euo pipefail
 
+if [[ $1 == --release ]]; then
+  for dir in "$2"/linux/*/; do
+    "${BASH_SOURCE[0]}" "$dir" "$dir"
+  done
+  exit 0
+fi
 bin=$1
 dir=$2
 
@@ -15,7 +22,7 @@ if [[ -z $certificates ]]; then
   exit 1
 fi
 
-rm -rf "$dir"
+rm -rf "${dir:?}"/{bin,base,shared}
 mkdir -p "$dir"/{bin,shared,base/tmp,base/etc/ssl/certs}
 chmod 1777 "$dir/base/tmp"
 cp "$certificates" "$dir/base/etc/ssl/certs/ca-certificates.crt"
@@ -23,6 +30,6 @@ printf 'root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/tmp:/sbi
 printf 'root:x:0:\nnonroot:x:65532:\n' >"$dir/base/etc/group"
 chmod 0644 "$dir"/base/etc/{passwd,group,ssl/certs/ca-certificates.crt}
 for program in process-wrapper shared-lock metadata-mock metrics-server prommerge; do
-  cp "$bin/$program" "$dir/bin/"
+  [[ ! -e $bin/$program ]] || cp "$bin/$program" "$dir/bin/"
 done
 chmod 0755 "$dir"/bin/*
