@@ -149,7 +149,7 @@ bin/goreleaser:
 	@echo 'Building goreleaser; this takes some minutes once.'
 	@GOBIN=$(CURDIR)/bin go install -trimpath -ldflags '-s -w' $(GORELEASER)
 
-bin/sbom bin/licenses: $(wildcard tools/dev/*/*.go) tools/dev/go.mod
+bin/sbom bin/licenses bin/vulns: $(wildcard tools/dev/*/*.go) tools/dev/go.mod
 	@go -C tools/dev build -trimpath -ldflags '-s -w' -o ../../$@ ./$(@F)
 
 .PHONY: THIRD-PARTY-LICENSES.txt
@@ -162,11 +162,11 @@ licenses: bin/licenses ## write docs/licenses.md
 
 .PHONY: snapshot
 snapshot: bin/goreleaser ## build all that a release has into dist/, offline, and publish nothing
-	@PACKED=$$(command -v upx) bin/goreleaser release --snapshot --clean --skip=docker,publish
+	@scripts/snapshot.sh
 
 .PHONY: release-check
 release-check: bin/goreleaser ## check what a release needs: the config, a snapshot and what is in it
-	@PACKED=$$(command -v upx) bin/goreleaser check
+	@bin/goreleaser check
 	@$(MAKE) snapshot
 	@scripts/snapshot-check.sh
 
@@ -190,13 +190,31 @@ fuzz: ## run each fuzz target for FUZZTIME (30s)
 	@scripts/fuzz.sh $(FUZZTIME)
 
 .PHONY: lint
-lint: bin/golangci-lint ## check format, code, go.mod files and scripts
+lint: bin/golangci-lint bin/misspell bin/licenses ## check code, modules, licences, vulnerabilities, scripts, spelling and links
 	@files=$$(gofmt -l .); [[ -z $$files ]] || { echo "not formatted, run gofmt -w on:" $$files >&2; exit 1; }
 	@bin/golangci-lint run ./...
-	@for d in tools/e2e tools/e2e/textparse; do (cd $$d && $(CURDIR)/bin/golangci-lint run --config $(CURDIR)/.golangci.yml ./...); done
+	@for d in tools/dev tools/e2e tools/e2e/textparse; do (cd $$d && $(CURDIR)/bin/golangci-lint run --config $(CURDIR)/.golangci.yml ./...); done
 	@for m in $(MODULES); do go -C $$m mod tidy -diff || { echo "$$m/go.mod is not tidy: run make tidy" >&2; exit 1; }; done
+	@go -C tools/dev test ./...  >/dev/null || go -C tools/dev test ./...
+	@bin/licenses -check docs/licenses.md
+	@bin/misspell -error -i supress $$(git ls-files '*.md' .goreleaser.yaml Makefile deployment examples scripts)
+	@go test -count=1 -run '^TestTheLinksOfTheDocsLeadSomewhere$$' ./pkg/wrapper >/dev/null || go test -count=1 -run '^TestTheLinksOfTheDocsLeadSomewhere$$' ./pkg/wrapper
 	@scripts/packages.sh 'the check of shell scripts' $(LINT_PACKAGES)
 	@if command -v shellcheck >/dev/null; then shellcheck .ci/run scripts/*.sh; fi
+	@$(MAKE) lint-vulnerabilities
+
+# Asks vuln.go.dev. Where that cannot be reached it says so, and fails only with RELEASE=1.
+.PHONY: lint-vulnerabilities
+lint-vulnerabilities: bin/govulncheck bin/vulns
+	@bin/vulns -govulncheck bin/govulncheck -exceptions tools/dev/vulns/exceptions.txt ./cmd/...
+
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+bin/govulncheck:
+	@GOBIN=$(CURDIR)/bin go install -trimpath -ldflags '-s -w' $(GOVULNCHECK)
+
+bin/misspell: tools/dev/go.mod tools/dev/go.sum
+	@go -C tools/dev build -trimpath -ldflags '-s -w' -o ../../bin/ github.com/golangci/misspell/cmd/misspell
+	@touch $@
 
 # Its version is in tools/dev/go.mod; the first build takes minutes, later ones are cached.
 bin/golangci-lint: tools/dev/go.mod tools/dev/go.sum

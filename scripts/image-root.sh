@@ -22,7 +22,7 @@ if [[ -z $certificates ]]; then
   exit 1
 fi
 
-rm -rf "$dir"/{bin,base,shared}
+rm -rf "${dir:?}"/{bin,base,shared}
 mkdir -p "$dir"/{bin,shared,base/tmp,base/etc/ssl/certs}
 chmod 1777 "$dir/base/tmp"
 cp "$certificates" "$dir/base/etc/ssl/certs/ca-certificates.crt"

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# snapshot-check.sh looks at what make snapshot left in dist/: checksums, the bytes of the programs
+# against those of make build, the files of archives and packages, and bills of materials.
+set -euo pipefail
+
+arch=$(go env GOARCH)
+version=$(sed -n 's/.*"version":"\([^"]*\)".*/\1/p' dist/metadata.json)
+fail() { echo "snapshot-check: $1" >&2; exit 1; }
+[[ -n $version ]] || fail 'dist/metadata.json has no version'
+
+(cd dist && sha256sum --quiet --strict -c checksums.txt) || fail 'a checksum is wrong'
+
+temp=$(mktemp -d)
+trap 'rm -rf "$temp"' EXIT
+make build BIN="$temp/bin" VERSION="v$version"
+for program in process-wrapper shared-lock metadata-mock metrics-server prommerge; do
+  archive=dist/${program}_${version}_linux_$arch.tar.gz
+  tar -xzf "$archive" -C "$temp"
+  cmp "$temp/$program" "$temp/bin/$program" || fail "$program of $archive is not what make build gives"
+  for file in LICENSE README.md CHANGELOG.md THIRD-PARTY-LICENSES.txt; do
+    [[ -s $temp/$file ]] || fail "$archive has no $file"
+    rm "${temp:?}/$file"
+  done
+  "$temp/$program" -version | grep -q "^$program v$version (commit [0-9a-f]\{12\} of " || fail "$program says $("$temp/$program" -version)"
+  grep -q "\"content\": \"$(sha256sum <"$temp/$program" | cut -d' ' -f1)\"" "dist/${program}_${version}_linux_$arch.cdx.json" ||
+    fail "the bill of materials of $program is of another binary"
+done
+
+if command -v dpkg-deb >/dev/null; then
+  for pair in process-wrapper:process-wrapper shared-lock:shared-lock metadata-mock:metadata-mock \
+    process-wrapper-metrics-server:metrics-server prommerge:prommerge; do
+    package=dist/${pair%%:*}_${version}_linux_$arch.deb
+    dpkg-deb -x "$package" "$temp/root"
+    cmp "$temp/root/usr/bin/${pair##*:}" "$temp/bin/${pair##*:}" || fail "the program of $package is another one"
+  done
+  for unit in shared-lock metrics-server prommerge; do
+    cmp "$temp/root/usr/lib/systemd/system/$unit.service" "deployment/systemd/$unit.service" || fail "no unit of $unit"
+  done
+fi
+echo "The snapshot of $version is good."

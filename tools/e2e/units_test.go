@@ -1,0 +1,67 @@
+package e2e
+
+import (
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var (
+	execStart = regexp.MustCompile(`(?m)^ExecStart=/usr/bin/(\S+)(.*)$`)
+	variable  = regexp.MustCompile(`(?m)^#?([A-Z_]+)=(.*)$`)
+	flagName  = regexp.MustCompile(`(?:^|\s)(-[a-z][a-z-]*)`)
+)
+
+// What the units of systemd and their settings name exists.
+func TestUnitsUseFlagsAndVariablesThatThereAre(t *testing.T) {
+	units, err := filepath.Glob(root + "/deployment/systemd/*.service")
+	if err != nil || len(units) != 3 {
+		t.Fatal(units, err)
+	}
+	for _, unit := range units {
+		t.Run(filepath.Base(unit), func(t *testing.T) {
+			start := execStart.FindStringSubmatch(string(content(t, unit)))
+			if start == nil {
+				t.Fatal("it starts nothing")
+			}
+			help := command(t, nil, filepath.Join(bin, start[1]), "-h").stdout
+			flags := start[2]
+			settings := strings.TrimSuffix(unit, ".service") + ".env"
+			if found, err := filepath.Glob(settings); err == nil && len(found) == 1 {
+				for _, m := range variable.FindAllStringSubmatch(string(content(t, settings)), -1) {
+					if m[1] == "ARGS" {
+						flags += " " + m[2]
+					} else if !regexp.MustCompile(`(?m)\b` + m[1] + `\b`).MatchString(help) {
+						t.Errorf("%s does not know the variable %s", start[1], m[1])
+					}
+				}
+			}
+			for _, m := range flagName.FindAllStringSubmatch(flags, -1) {
+				if !regexp.MustCompile(`(?m)^\s*` + m[1] + `\b`).MatchString(help) {
+					t.Errorf("%s does not know the flag %s", start[1], m[1])
+				}
+			}
+		})
+	}
+}
+
+func TestTheConfigOfThePackageOfPrommergeIsTaken(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "prommerge.yaml")
+	text := strings.ReplaceAll(string(content(t, root+"/deployment/systemd/prommerge.yaml")), "targets: []\n#", "targets:\n")
+	text = strings.ReplaceAll(text, "\n#    url", "\n    url")
+	if !strings.Contains(text, "\n  - name: node\n    url") {
+		t.Fatalf("its example is not one:\n%s", text)
+	}
+	for name, config := range map[string]string{"as it is": string(content(t, root+"/deployment/systemd/prommerge.yaml")), "with its example": text} {
+		t.Run(name, func(t *testing.T) {
+			copyTo(t, write(t, "config", config), file)
+			got := command(t, nil, "timeout", "-s", "TERM", "1", filepath.Join(bin, "prommerge"), "-config", file, "-listen", "127.0.0.1:0")
+			if !strings.Contains(got.stderr, "listening") || strings.Contains(got.stderr, "level=error") {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
