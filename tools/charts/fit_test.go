@@ -65,44 +65,61 @@ func (c *complaints) labels(of string, set map[string]string) {
 
 // selectors must choose the pods of this release, and ports must be theirs.
 func (r release) selectors(all *complaints, pod *corev1.PodTemplateSpec) {
-	chooses := func(what string, s *metav1.LabelSelector, set map[string]string) {
-		selector, err := metav1.LabelSelectorAsSelector(s)
-		all.say(err != nil || s == nil || selector.Empty() || !selector.Matches(labels.Set(set)), "%s chooses something else: %v %v", what, s, err)
-	}
 	for _, o := range r.objects {
 		switch v := o.Object.(type) {
 		case *appsv1.Deployment:
-			chooses(o.kind, v.Spec.Selector, pod.Labels)
+			all.chooses(o.kind, v.Spec.Selector, pod.Labels)
 		case *appsv1.StatefulSet:
-			chooses(o.kind, v.Spec.Selector, pod.Labels)
-			all.say(!slices.ContainsFunc(of[*corev1.Service](r), func(s *corev1.Service) bool { return s.Name == v.Spec.ServiceName }), "there is no service %s", v.Spec.ServiceName)
+			all.chooses(o.kind, v.Spec.Selector, pod.Labels)
+			all.say(r.service().Name != v.Spec.ServiceName, "there is no service %s", v.Spec.ServiceName)
 		case *policyv1.PodDisruptionBudget:
-			chooses(o.kind, v.Spec.Selector, pod.Labels)
+			all.chooses(o.kind, v.Spec.Selector, pod.Labels)
 		case *networkingv1.NetworkPolicy:
-			chooses(o.kind, &v.Spec.PodSelector, pod.Labels)
-			for _, rule := range v.Spec.Ingress {
-				for _, p := range rule.Ports {
-					all.say(!hasPort(pod.Spec, *p.Port), "%s: there is no port %v", o.kind, p.Port)
-				}
-			}
+			all.chooses(o.kind, &v.Spec.PodSelector, pod.Labels)
+			all.policy(v, pod.Spec)
 		case *corev1.Service:
-			chooses(o.kind, &metav1.LabelSelector{MatchLabels: v.Spec.Selector}, pod.Labels)
-			for _, p := range v.Spec.Ports {
-				all.say(!hasPort(pod.Spec, p.TargetPort), "%s: there is no port %v", o.kind, p.TargetPort)
-				all.say(p.Port < 1, "%s: port %d", o.kind, p.Port)
-			}
+			all.chooses(o.kind, &metav1.LabelSelector{MatchLabels: v.Spec.Selector}, pod.Labels)
+			all.service(v, pod.Spec)
 		case *monitoringv1.PodMonitor:
-			chooses(o.kind, &v.Spec.Selector, pod.Labels)
+			all.chooses(o.kind, &v.Spec.Selector, pod.Labels)
 			for _, e := range v.Spec.PodMetricsEndpoints {
 				all.say(e.Port == nil || !hasPort(pod.Spec, intstr.FromString(*e.Port)), "%s: there is no port %v", o.kind, e.Port)
 			}
 		case *monitoringv1.ServiceMonitor:
-			service := of[*corev1.Service](r)[0]
-			chooses(o.kind, &v.Spec.Selector, service.Labels)
+			all.chooses(o.kind, &v.Spec.Selector, r.service().Labels)
 			for _, e := range v.Spec.Endpoints {
-				all.say(!slices.ContainsFunc(service.Spec.Ports, func(p corev1.ServicePort) bool { return p.Name == e.Port }), "%s: there is no port %s", o.kind, e.Port)
+				all.say(!slices.ContainsFunc(r.service().Spec.Ports, func(p corev1.ServicePort) bool { return p.Name == e.Port }), "%s: there is no port %s", o.kind, e.Port)
 			}
 		}
+	}
+}
+
+// service of a release, or an empty one.
+func (r release) service() *corev1.Service {
+	for _, s := range of[*corev1.Service](r) {
+		return s
+	}
+	return new(corev1.Service)
+}
+
+func (c *complaints) chooses(what string, s *metav1.LabelSelector, set map[string]string) {
+	selector, err := metav1.LabelSelectorAsSelector(s)
+	c.say(err != nil || s == nil || selector.Empty() || !selector.Matches(labels.Set(set)), "%s chooses something else: %v %v", what, s, err)
+}
+
+func (c *complaints) policy(v *networkingv1.NetworkPolicy, pod corev1.PodSpec) {
+	c.say(len(v.Spec.Ingress) == 0, "the network policy lets nobody in")
+	for _, rule := range v.Spec.Ingress {
+		for _, p := range rule.Ports {
+			c.say(!hasPort(pod, *p.Port), "the network policy: there is no port %v", p.Port)
+		}
+	}
+}
+
+func (c *complaints) service(v *corev1.Service, pod corev1.PodSpec) {
+	for _, p := range v.Spec.Ports {
+		c.say(!hasPort(pod, p.TargetPort), "the service: there is no port %v", p.TargetPort.String())
+		c.say(p.Port < 1, "the service has the port %d", p.Port)
 	}
 }
 
