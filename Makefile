@@ -24,7 +24,7 @@ TEST_PACKAGES  := ca-certificates gcc libc6-dev util-linux busybox-static docker
 BENCH_PACKAGES := supervisor s6 runit tini
 
 # Without tools/e2e/textparse: to tidy it means to download 800 MB of what Prometheus' own tests need.
-MODULES := . tools/dev tools/e2e tools/backends/victorialogs
+MODULES := . tools/dev tools/e2e tools/charts tools/backends/victorialogs
 
 .DEFAULT_GOAL := help
 
@@ -60,7 +60,7 @@ run: build ## run examples/demo.yaml under process-wrapper
 	@METRICS_SERVER_ADDRESS=127.0.0.1:9999 exec $(BIN)/process-wrapper -config examples/demo.yaml -readiness-file tmp/started
 
 .PHONY: test
-test: test-packages test-unit test-race test-backends test-e2e ## install what the tests need, then run all of them
+test: test-packages test-unit test-race test-backends test-charts test-e2e ## install what the tests need, then run all of them
 
 .PHONY: test-packages
 test-packages:
@@ -82,6 +82,12 @@ test-e2e: ## end-to-end tests: drive the built binaries
 	@echo '# end-to-end tests'
 	@go -C tools/e2e test -timeout 15m $(TESTFLAGS) ./...
 	@go -C tools/e2e/textparse test $(TESTFLAGS) ./...
+
+# A module of its own: Helm and the types of Kubernetes take 140 s of CPU time to build, once.
+.PHONY: test-charts
+test-charts: ## Helm charts and plain manifests: valid, restricted, accepted by the binaries
+	@echo '# charts and manifests'
+	@go -C tools/charts test $(TESTFLAGS) ./...
 
 # A module of its own, so that only this target pays for its build: under a minute, once.
 bin/victoria-logs: tools/backends/victorialogs/go.mod tools/backends/victorialogs/go.sum
@@ -193,7 +199,7 @@ fuzz: ## run each fuzz target for FUZZTIME (30s)
 lint: bin/golangci-lint bin/misspell bin/licenses ## check code, modules, licences, vulnerabilities, scripts, spelling and links
 	@files=$$(gofmt -l .); [[ -z $$files ]] || { echo "not formatted, run gofmt -w on:" $$files >&2; exit 1; }
 	@bin/golangci-lint run ./...
-	@for d in tools/dev tools/e2e tools/e2e/textparse; do (cd $$d && $(CURDIR)/bin/golangci-lint run --config $(CURDIR)/.golangci.yml ./...); done
+	@for d in tools/dev tools/e2e tools/e2e/textparse tools/charts; do (cd $$d && $(CURDIR)/bin/golangci-lint run --config $(CURDIR)/.golangci.yml ./...); done
 	@for m in $(MODULES); do go -C $$m mod tidy -diff || { echo "$$m/go.mod is not tidy: run make tidy" >&2; exit 1; }; done
 	@go -C tools/dev test ./...  >/dev/null || go -C tools/dev test ./...
 	@bin/licenses -check docs/licenses.md
@@ -203,7 +209,7 @@ lint: bin/golangci-lint bin/misspell bin/licenses ## check code, modules, licenc
 	@if command -v shellcheck >/dev/null; then shellcheck .ci/run scripts/*.sh; fi
 	@$(MAKE) lint-vulnerabilities
 
-# Asks vuln.go.dev. Where that cannot be reached it says so, and fails only with RELEASE=1.
+# Asks the database of vulnerabilities of Go. Where that cannot be reached it says so, and fails only with RELEASE=1.
 .PHONY: lint-vulnerabilities
 lint-vulnerabilities: bin/govulncheck bin/vulns
 	@bin/vulns -govulncheck bin/govulncheck -exceptions tools/dev/vulns/exceptions.txt ./cmd/...
