@@ -4,6 +4,7 @@ import (
 	"log/slog"
 
 	"github.com/process-wrapper/process-wrapper/pkg/prommerge"
+	"github.com/process-wrapper/process-wrapper/pkg/prommerge/compress"
 	"github.com/process-wrapper/process-wrapper/pkg/spec"
 )
 
@@ -28,6 +29,7 @@ func newMerger(f *flags, log *slog.Logger) *prommerge.Merger {
 		EmptyOnFailure: f.PrommergeEmptyOnFailure,
 		OmitMeta:       f.PrommergeOmitMeta,
 		SuppressErrors: f.PrommergeSupressErrors,
+		Encodings:      []prommerge.Encoding{compress.Zstd(), compress.Gzip()},
 		Logger:         log,
 	})
 }
