@@ -126,7 +126,7 @@ func (j *job) wait(ctx context.Context, timeout time.Duration, now time.Time) *w
 	w := &wait{timeout: timeout, since: now, accept: j.accept}
 	w.ctx, w.cancel = context.WithTimeout(ctx, timeout)
 	j.waits = append(j.waits, w)
-	w.prepare()
+	w.prepare(j.m.via(ctx))
 	return w
 }
 

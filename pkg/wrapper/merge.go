@@ -30,6 +30,7 @@ func newMerger(f *flags, log *slog.Logger) *prommerge.Merger {
 		OmitMeta:       f.PrommergeOmitMeta,
 		SuppressErrors: f.PrommergeSupressErrors,
 		Encodings:      []prommerge.Encoding{compress.Zstd(), compress.Gzip()},
+		Limits:         prommerge.Limits{TotalBytes: 128 << 20, Merges: 4}, // this is memory of PID 1
 		Logger:         log,
 	})
 }
