@@ -15,6 +15,7 @@ import (
 
 	"github.com/process-wrapper/process-wrapper/pkg/cli"
 	"github.com/process-wrapper/process-wrapper/pkg/prommerge"
+	"github.com/process-wrapper/process-wrapper/pkg/prommerge/compress"
 )
 
 // flags is the command line.
@@ -100,7 +101,7 @@ func (f *flags) options(log *slog.Logger) prommerge.Options {
 	honor := map[string]prommerge.HonorLabels{"rename": prommerge.HonorRename, "keep": prommerge.HonorKeep, "override": prommerge.HonorOverride}
 	return prommerge.Options{
 		Async: f.Async, Sort: f.Sort, OmitMeta: f.OmitMeta, EmptyOnFailure: f.EmptyOnFailure, SuppressErrors: f.SuppressErrors,
-		HonorLabels: honor[f.HonorLabels], Timeout: f.Timeout, Encodings: encodings(), Logger: log,
+		HonorLabels: honor[f.HonorLabels], Timeout: f.Timeout, Encodings: []prommerge.Encoding{compress.Zstd(), compress.Gzip()}, Logger: log,
 		Limits: prommerge.Limits{TargetBytes: f.MaxTargetBytes, TotalBytes: f.MaxTotalBytes, Concurrency: f.Concurrency, Merges: f.MaxMerges},
 	}
 }

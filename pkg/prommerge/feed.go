@@ -73,14 +73,17 @@ const maxRecord = segLenMask - 1<<20
 
 var errTooLong = &targetError{reason: reasonTooLarge, err: errors.New("a line is too long")}
 
-// feed reads r to its end and scans it block by block. framed says that the end of r is the end of the page, and
-// not just that of a connection.
-func (s *scanner) feed(r *meter, framed bool) error {
-	k := newBlock()
-	defer func() { k.release() }()
+// blockScanner works on a page block by block.
+type blockScanner interface {
+	block(b []byte) (done int, err error) // what is not done comes again, with more behind it
+	held() int64                          // memory that the part takes up
+}
+
+// read gives s all that r has, and returns what it did not take of it.
+func (k *block) read(r *meter, s blockScanner) (rest []byte, err error) {
 	for {
 		if err := k.room(); err != nil {
-			return err
+			return nil, err
 		}
 		n, err := r.Read((*k.buf)[k.n:])
 		k.n += n
@@ -88,34 +91,46 @@ func (s *scanner) feed(r *meter, framed bool) error {
 		if k.n == len(*k.buf) || end {
 			done, serr := s.block((*k.buf)[:k.n])
 			if serr != nil {
-				return serr
+				return nil, serr
 			}
-			if k.drop(done); k.n > maxRecord {
-				return errTooLong
-			}
+			k.drop(done)
 			if err := r.hold(s.held()); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		if end {
-			return s.end((*k.buf)[:k.n], framed)
+			return (*k.buf)[:k.n], nil
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
 }
 
+// feed reads r to its end and scans it block by block. framed says that the end of r is the end of the page, and
+// not just that of a connection.
+func (s *scanner) feed(r *meter, framed bool) error {
+	k := newBlock()
+	defer func() { k.release() }()
+	rest, err := k.read(r, s)
+	if err != nil {
+		return err
+	}
+	return s.end(rest, framed)
+}
+
 // block scans the whole lines of b.
-func (s *scanner) block(b []byte) (int, error) {
-	n := bytes.LastIndexByte(b, '\n') + 1
-	if n == 0 {
-		return 0, nil
+func (s *scanner) block(b []byte) (done int, err error) {
+	if n := bytes.LastIndexByte(b, '\n') + 1; n > 0 {
+		if s.eof {
+			return 0, errAfterEOF
+		}
+		done, err = s.scan(b[:n])
 	}
-	if s.eof {
-		return 0, errAfterEOF
+	if err == nil && len(b)-done > maxRecord {
+		err = errTooLong
 	}
-	return s.scan(b[:n])
+	return done, err
 }
 
 var errAfterEOF = &targetError{reason: reasonSyntax, err: errors.New("data after # EOF")}

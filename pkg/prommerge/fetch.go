@@ -97,13 +97,13 @@ func (m *Merger) open(w *wait, t *Target, at *address) (page, error) {
 }
 
 // prepare makes the headers of requests.
-func (w *wait) prepare() {
+func (w *wait) prepare(via string) {
 	left := w.timeout
 	if d, ok := w.ctx.Deadline(); ok {
 		left = max(d.Sub(w.since), time.Millisecond)
 	}
 	for i, encoding := range []string{"gzip", "identity"} { // copying within the host is cheaper than inflating
-		w.headers[i] = http.Header{"Accept": {w.accept}, "Accept-Encoding": {encoding}, "User-Agent": {"prommerge"},
+		w.headers[i] = http.Header{"Accept": {w.accept}, "Accept-Encoding": {encoding}, "User-Agent": {"prommerge"}, viaHeader: {via},
 			timeoutHeader: {strconv.FormatFloat(left.Seconds(), 'f', 3, 64)}}
 	}
 }
@@ -144,7 +144,7 @@ func (m *Merger) request(w *wait, t *Target, at *address) (*http.Response, error
 	}
 	for k, v := range t.Header {
 		switch k = http.CanonicalHeaderKey(k); k {
-		case "Accept", "Accept-Encoding", timeoutHeader:
+		case "Accept", "Accept-Encoding", timeoutHeader, viaHeader:
 		case "Host":
 			req.Host = strings.Join(v[:min(len(v), 1)], "")
 		default:

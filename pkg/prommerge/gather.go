@@ -65,11 +65,23 @@ func (j *job) run(ctx context.Context) {
 		return
 	}
 	var wg sync.WaitGroup
-	work := func() { j.work(ctx) }
+	work := func() {
+		deepen(0)
+		j.work(ctx)
+	}
 	for range min(len(j.targets), j.m.opt.Limits.Concurrency) {
 		wg.Go(work)
 	}
 	wg.Wait()
+}
+
+// deepen makes the stack of a new goroutine as deep as a request needs it, at once and while there is next to nothing on
+// it. Else it would grow in several steps, each of which copies all frames: 4 % of the time of a merge of small pages.
+//
+//go:noinline
+func deepen(i int) byte {
+	var frame [6 << 10]byte
+	return frame[i]
 }
 
 // work asks one target after the other until none is left.
@@ -114,7 +126,7 @@ func (j *job) wait(ctx context.Context, timeout time.Duration, now time.Time) *w
 	w := &wait{timeout: timeout, since: now, accept: j.accept}
 	w.ctx, w.cancel = context.WithTimeout(ctx, timeout)
 	j.waits = append(j.waits, w)
-	w.prepare()
+	w.prepare(j.m.via(ctx))
 	return w
 }
 

@@ -23,7 +23,8 @@ type Encoding struct {
 }
 
 // Handler returns a handler that merges targets() anew for every request. It always answers 200, with the merger's
-// own series at least: any other status would make Prometheus mark all targets as down.
+// own series at least: any other status would make Prometheus mark all targets as down. Only to another merge that this
+// one asks, directly or not, it says 508: each would ask the other until the time is over.
 func (m *Merger) Handler(targets func() []Target) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -31,7 +32,12 @@ func (m *Merger) Handler(targets func() []Target) http.Handler {
 			http.Error(w, "GET only", http.StatusMethodNotAllowed)
 			return
 		}
-		ctx, cancel := withScrapeTimeout(r.Context(), r.Header.Get(timeoutHeader))
+		via := strings.Join(r.Header.Values(viaHeader), ",")
+		if m.loops(via) {
+			http.Error(w, "this merge is part of the one that asks", http.StatusLoopDetected)
+			return
+		}
+		ctx, cancel := withScrapeTimeout(context.WithValue(r.Context(), viaKey{}, via), r.Header.Get(timeoutHeader))
 		defer cancel()
 		if m.slots != nil {
 			select {
@@ -65,6 +71,34 @@ func (m *Merger) Handler(targets func() []Target) http.Handler {
 		_ = rc.Flush()
 		_ = rc.SetWriteDeadline(time.Time{})
 	})
+}
+
+// viaHeader lists the mergers whose merge a request is for. maxVia is how many there may be one above the other.
+const (
+	viaHeader = "X-Prommerge-Via"
+	maxVia    = 8
+)
+
+// viaKey is the key of the viaHeader of a scrape in its context.
+type viaKey struct{}
+
+// via returns the viaHeader for requests of a scrape.
+func (m *Merger) via(ctx context.Context) string {
+	if up, _ := ctx.Value(viaKey{}).(string); up != "" {
+		return up + "," + m.id
+	}
+	return m.id
+}
+
+// loops reports whether a request with this viaHeader is for a merge of m, or too far down.
+func (m *Merger) loops(via string) bool {
+	n := 0
+	for id := range strings.SplitSeq(via, ",") {
+		if n++; n > maxVia || strings.TrimSpace(id) == m.id {
+			return true
+		}
+	}
+	return false
 }
 
 func writeEncoded(w io.Writer, p *Page, enc *Encoding) error {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -308,5 +309,36 @@ func TestOtherHostsAreAskedForGzip(t *testing.T) {
 	}
 	if strings.Count(page, "a{process_name") != 3 {
 		t.Errorf("%v\n%s", rs, page)
+	}
+}
+
+func TestAMergeThatIsPartOfItselfEndsAtOnce(t *testing.T) {
+	for name, mergers := range map[string]int{"asks itself": 1, "asks one that asks it": 2, "asks one below two others": 3} {
+		t.Run(name, func(t *testing.T) {
+			var asked atomic.Int32
+			good := upstream(t, func(w http.ResponseWriter, _ *http.Request) {
+				asked.Add(1)
+				_, _ = io.WriteString(w, "good 1\n")
+			})
+			urls := make([]string, mergers)
+			for i := range urls {
+				m := prommerge.New(quiet(prommerge.Options{Async: true}))
+				t.Cleanup(m.Close)
+				h := m.Handler(func() []prommerge.Target {
+					return []prommerge.Target{{Name: "good", URL: good}, {Name: "loop", URL: urls[(i+1)%mergers]}}
+				})
+				urls[i] = upstream(t, h.ServeHTTP)
+			}
+			_, body := get(t, urls[0])
+			if n := int(asked.Load()); n != mergers {
+				t.Errorf("the good target was asked %d times by %d mergers", n, mergers)
+			}
+			if !strings.Contains(body, "good{process_name=\"good\"} 1\n") {
+				t.Errorf("no good sample in\n%s", body)
+			}
+			if up := strings.Contains(body, "prommerge_target_up{process_name=\"loop\"} 1\n"); up != (mergers > 1) {
+				t.Errorf("the other merger is up: %v, in\n%s", up, body)
+			}
+		})
 	}
 }

@@ -6,7 +6,9 @@ import (
 	"log/slog"
 	"maps"
 	"math"
+	"math/rand/v2"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -53,6 +55,7 @@ type Limits struct {
 // failed; the targets themselves are given anew each time. All methods may be called concurrently.
 type Merger struct {
 	opt    Options
+	id     string // for viaHeader
 	client *http.Client
 	own    *http.Transport // nil where the client is the caller's
 	slots  chan struct{}   // one for each merge that Handler may run; nil: any number
@@ -86,7 +89,7 @@ const (
 
 // New returns a Merger. Nothing runs until it is used.
 func New(opt Options) *Merger {
-	m := &Merger{targets: make(map[targetKey]*targetState)}
+	m := &Merger{id: strconv.FormatUint(rand.Uint64(), 36), targets: make(map[targetKey]*targetState)}
 	opt.Limits.TargetBytes = orDefault(opt.Limits.TargetBytes, DefaultTargetBytes)
 	opt.Limits.TotalBytes = orDefault(opt.Limits.TotalBytes, DefaultTotalBytes)
 	opt.Limits.Concurrency = orDefault(opt.Limits.Concurrency, DefaultConcurrency)

@@ -3,39 +3,25 @@ package prommerge
 import (
 	"encoding/binary"
 	"errors"
-	"io"
 )
 
 // feed reads delimited messages from r to its end.
 func (s *protoScanner) feed(r *meter) error {
 	k := newBlock()
 	defer func() { k.release() }()
-	for {
-		if err := k.room(); err != nil {
-			return err
-		}
-		n, err := r.Read((*k.buf)[k.n:])
-		k.n += n
-		end := errors.Is(err, io.EOF)
-		if k.n == len(*k.buf) || end {
-			done, serr := s.messages((*k.buf)[:k.n])
-			if serr != nil {
-				return asSyntax(serr)
-			}
-			k.drop(done)
-			if err := r.hold(s.held()); err != nil {
-				return err
-			}
-		}
-		switch {
-		case end && k.n > 0:
-			return &targetError{reason: reasonTruncated, err: errors.New("the body ended within a message")}
-		case end:
-			return nil
-		case err != nil:
-			return err
-		}
+	rest, err := k.read(r, s)
+	if err == nil && len(rest) > 0 {
+		err = &targetError{reason: reasonTruncated, err: errors.New("the body ended within a message")}
 	}
+	return err
+}
+
+// block splices the whole messages of b.
+func (s *protoScanner) block(b []byte) (done int, err error) {
+	if done, err = s.messages(b); err != nil {
+		err = asSyntax(err)
+	}
+	return done, err
 }
 
 // messages splices the whole messages of b and returns how much of it that is.

@@ -100,39 +100,61 @@ func (s *scanner) fast(b []byte) int {
 	if b[j] != ' ' {
 		return 0
 	}
-	if j = plainFloat(b, j+1); j == 0 {
+	if j+2 < len(b) && b[j+2] == '\n' && isDigit(b[j+1]) { // most values
+		j += 2
+	} else if j = plainFloat(b, j+1); j == 0 {
 		return 0
-	}
-	if b[j] != '\n' {
+	} else if b[j] != '\n' {
 		if j = shortMillis(b, j); j == 0 || s.om {
 			return 0
 		}
 	}
-	s.emit(b[:j+1], nl, rest, sep)
+	s.emit(b, j+1, nl, rest, sep)
 	s.p.samples++
 	return j + 1
 }
 
-// emit appends l, whose metric name ends at nl, with the labels of the target, sep and l[rest:] behind it.
-func (s *scanner) emit(l []byte, nl, rest int, sep byte) {
+// emit appends the line b[:end], whose metric name ends at nl, with the labels of the target, sep and b[rest:end] behind it.
+func (s *scanner) emit(b []byte, end, nl, rest int, sep byte) {
 	k := nl + 1 + len(s.inj.text)
-	n := k + 1 + len(l) - rest
+	n := k + 1 + end - rest
 	o := s.out
-	if cap(o)-len(o) < n {
-		o = s.room(n)
+	if cap(o)-len(o) < n+spare {
+		o = s.room(n + spare)
 	}
-	q := o[len(o) : len(o)+n]
+	q := o[len(o) : len(o)+n+spare]
 	if len(s.prefix) == k {
-		copy(q, s.prefix)
+		copySpare(q, s.prefix[:k+spare], k)
 	} else {
-		copy(q, l[:nl])
+		copy(q, b[:nl])
 		q[nl] = '{'
 		copy(q[nl+1:], s.inj.text)
 		s.prefix = q[:k]
 	}
 	q[k] = sep
-	copy(q[k+1:], l[rest:])
+	if len(b) >= end+spare {
+		copySpare(q[k+1:], b[rest:], end-rest)
+	} else {
+		copy(q[k+1:], b[rest:end])
+	}
 	s.out = o[:len(o)+n]
+}
+
+// spare is how much copySpare may read and write beyond the end of what it copies.
+const spare = 32
+
+// copySpare copies n bytes in steps of a fixed size, which is quicker than copy for the short pieces of a line. Both
+// slices hold spare bytes more.
+func copySpare(to, from []byte, n int) {
+	if n > 2*spare {
+		copy(to, from[:n])
+		return
+	}
+	for i := 0; i < n; i += spare {
+		t, f := to[i:i+spare], from[i:i+spare]
+		copy(t[:16], f[:16])
+		copy(t[16:spare], f[16:spare])
+	}
 }
 
 // shortMillis returns the index of the end of the line, if b[j:] is one blank and a timestamp in milliseconds; else 0.
@@ -211,7 +233,7 @@ func (s *scanner) sample(b []byte, start, nl, j int, braces bool) (int, error) {
 	s.place()
 	s.p.samples++
 	if s.canonical && !s.inBraces && start == 0 && b[rest] == ' ' && !s.inj.clash(s.labs) && (len(s.labs) > 0 || !braces) && !isOwn(s.metric) {
-		s.splice(b[:j], nl, braces)
+		s.splice(b, j, nl, braces)
 		return j, nil
 	}
 	s.work = s.appendLine(s.work[:0], value, tail)
@@ -243,21 +265,21 @@ func (s *scanner) switchCreated(created bool) {
 	}
 }
 
-// splice emits a canonical line and remembers what the next one may be compared with.
-func (s *scanner) splice(l []byte, nl int, braces bool) {
+// splice emits b[:end], a canonical line, and remembers what the next one may be compared with.
+func (s *scanner) splice(b []byte, end, nl int, braces bool) {
 	s.own.reset()
 	for i := range s.labs {
 		s.own.add(s.labs[i].name)
 	}
 	s.shape = s.own
 	if s.fam < 0 || s.ix.fams[s.fam].first == nil {
-		s.teach(l[:nl])
+		s.teach(b[:nl])
 	}
 	s.prefix = nil
 	if braces {
-		s.emit(l, nl, nl+1, ',')
+		s.emit(b, end, nl, nl+1, ',')
 	} else {
-		s.emit(l, nl, nl, '}')
+		s.emit(b, end, nl, nl, '}')
 	}
 	s.cur = s.prefix[:nl]
 }

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 
 	"github.com/process-wrapper/process-wrapper/pkg/prommerge"
+	"github.com/process-wrapper/process-wrapper/pkg/prommerge/compress"
 	"github.com/process-wrapper/process-wrapper/pkg/spec"
 )
 
@@ -28,6 +29,8 @@ func newMerger(f *flags, log *slog.Logger) *prommerge.Merger {
 		EmptyOnFailure: f.PrommergeEmptyOnFailure,
 		OmitMeta:       f.PrommergeOmitMeta,
 		SuppressErrors: f.PrommergeSupressErrors,
+		Encodings:      []prommerge.Encoding{compress.Zstd(), compress.Gzip()},
+		Limits:         prommerge.Limits{TotalBytes: 128 << 20, Merges: 4}, // this is memory of PID 1
 		Logger:         log,
 	})
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/process-wrapper/process-wrapper/pkg/status"
 )
 
-func TestOnlyPagesOfReadyProcessesAreMerged(t *testing.T) {
+func TestOnlyPagesOfReadyProcessesAreMergedAndCompressedWhenAsked(t *testing.T) {
 	asked := map[string]int{}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked[r.URL.Path]++
@@ -54,6 +54,15 @@ func TestOnlyPagesOfReadyProcessesAreMerged(t *testing.T) {
 	for _, want := range []string{`path="/web"`, `process_name="web"`, `team="a"`, `prommerge_target_up{process_name="web"} 1`} {
 		if !strings.Contains(page, want) {
 			t.Errorf("%s is missing in\n%s", want, page)
+		}
+	}
+	for _, encoding := range []string{"gzip", "zstd"} {
+		rec := httptest.NewRecorder()
+		req := httptest.NewRequest(http.MethodGet, "/prommerge", nil)
+		req.Header.Set("Accept-Encoding", encoding)
+		p.merger.Handler(p.targets).ServeHTTP(rec, req)
+		if got := rec.Header().Get("Content-Encoding"); got != encoding || rec.Body.Len() >= len(page) {
+			t.Errorf("%d bytes of Content-Encoding %q, want %q and less than %d", rec.Body.Len(), got, encoding, len(page))
 		}
 	}
 }
