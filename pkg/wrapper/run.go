@@ -61,6 +61,7 @@ type pod struct {
 	rings   rings
 	control *api.ControlServer // nil: none
 	reloads chan string        // why
+	turn    chan struct{}      // of one reload at a time
 	seen    print              // of the config that was read first, for -config-watch
 
 	reloading sync.Mutex // held during a reload; guards crew
@@ -204,7 +205,7 @@ func load(f *flags, env *environment) (*spec.Config, error) {
 
 // newPod makes all parts; none of them runs yet.
 func newPod(call *cli.Call, f *flags, env *environment) (*pod, error) {
-	p := &pod{flags: f, units: supervisor.New(), reaper: command.NewReaper(), beats: new(api.Heartbeats), env: env, events: new(api.Events), reloads: make(chan string, 1)}
+	p := &pod{flags: f, units: supervisor.New(), reaper: command.NewReaper(), beats: new(api.Heartbeats), env: env, events: new(api.Events), reloads: make(chan string, 1), turn: make(chan struct{}, 1)}
 	var err error
 	if p.err, err = output.NewPump(os.Stderr, output.PumpOptions{}); err != nil {
 		return nil, fmt.Errorf("open stderr: %w", err)
