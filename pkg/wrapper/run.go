@@ -117,7 +117,15 @@ func run(ctx context.Context, call *cli.Call, f *flags, env *environment, signal
 	var room sync.WaitGroup
 	defer room.Wait()
 	room.Go(func() { makeRoom(len(cfg.Processes)) })
-	p, err := newPod(call, f, env)
+	var p *pod
+	sig, err := signals.during(func() (err error) { // it reads files too
+		p, err = newPod(call, f, env)
+		return err
+	})
+	if sig != nil {
+		call.Log.Info("ended before anything was started", "signal", signalName(sig))
+		return nil
+	}
 	if err != nil {
 		return err
 	}
