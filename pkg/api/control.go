@@ -260,7 +260,8 @@ type source struct {
 
 // sources finds what is to be followed; no names are all processes.
 func (c *control) sources(names []string, lines int) ([]source, error) {
-	if len(names) == 0 {
+	everything := len(names) == 0
+	if everything {
 		snap, _ := c.board.Load()
 		for st := range snap.All {
 			names = append(names, st.Name)
@@ -269,6 +270,9 @@ func (c *control) sources(names []string, lines int) ([]source, error) {
 	var all []source
 	for _, name := range names[:min(len(names), maxLogNames)] {
 		found, err := c.Operator.Names(name)
+		if err != nil && everything {
+			continue // it was removed just now
+		}
 		if err != nil {
 			return nil, err
 		}

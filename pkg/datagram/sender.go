@@ -14,7 +14,9 @@ const (
 	packet      = 1432                  // bytes that pass every network in one piece
 	flushAfter  = 20 * time.Millisecond // news of a preemption must be on its way well within 100 ms
 	resolveEach = 30 * time.Second
-	lastFlush   = time.Second
+	// resolveWithin is how long a message waits for that while there is a socket.
+	resolveWithin = 20 * time.Millisecond
+	lastFlush     = time.Second
 )
 
 // ErrFull is why a message was not taken.
@@ -151,27 +153,64 @@ func (s *Sender) Run(ctx context.Context) error {
 type output struct {
 	conn  net.Conn
 	until time.Time
+	next  chan net.Conn // of the dial that is under way, nil: none; it gives nil when that fails
+	wg    sync.WaitGroup
 }
 
 func (o *output) close() {
+	if o.next != nil {
+		o.take(<-o.next)
+	}
 	if o.conn != nil {
 		_ = o.conn.Close()
 		o.conn = nil
 	}
+	o.wg.Wait()
 }
 
+// take puts what a dial gave in the place of the socket; the old one is better than
+// none.
+func (o *output) take(conn net.Conn) {
+	o.next = nil
+	if conn == nil {
+		return
+	}
+	if o.conn != nil {
+		_ = o.conn.Close()
+	}
+	o.conn, o.until = conn, time.Now().Add(resolveEach)
+}
+
+// connect makes the socket anew when it is time to look the name up again. While
+// that takes long, as when a machine that goes has lost its DNS, the old one does.
 func (s *Sender) connect(ctx context.Context, o *output) bool {
-	now := time.Now()
-	if o.conn != nil && now.Before(o.until) {
+	if o.conn != nil && time.Now().Before(o.until) {
 		return true
 	}
-	conn, err := s.cfg.dial(ctx, s.address)
-	if err != nil {
-		return o.conn != nil // the old one is better than none
+	if o.next == nil {
+		next := make(chan net.Conn, 1)
+		o.next = next
+		o.wg.Go(func() {
+			conn, err := s.cfg.dial(ctx, s.address)
+			if err != nil {
+				conn = nil
+			}
+			next <- conn
+		})
 	}
-	o.close()
-	o.conn, o.until = conn, now.Add(resolveEach)
-	return true
+	var late <-chan time.Time
+	if o.conn != nil {
+		t := time.NewTimer(resolveWithin)
+		defer t.Stop()
+		late = t.C
+	}
+	select {
+	case conn := <-o.next:
+		o.take(conn)
+	case <-late:
+	case <-ctx.Done():
+	}
+	return o.conn != nil
 }
 
 // flush sends lines.

@@ -164,6 +164,65 @@ func TestTheNameIsLookedUpAgain(t *testing.T) {
 	}
 }
 
+func TestASlowLookUpHoldsUpNothing(t *testing.T) {
+	first, second := &wire{}, &wire{}
+	synctest.Test(t, func(t *testing.T) {
+		dials := 0
+		s, err := NewSender("metrics:9999", SenderConfig{dial: func(ctx context.Context, _ string) (net.Conn, error) {
+			if dials++; dials == 1 {
+				return first, nil
+			}
+			if dials == 2 {
+				return second, sleepFor(ctx, 5*time.Second)
+			}
+			<-ctx.Done() // until the end
+			return nil, ctx.Err()
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = s.Run(ctx) })
+		put := func(name string, to *wire) {
+			_ = s.Put(&Message{Op: Event, Name: name})
+			time.Sleep(50 * time.Millisecond)
+			to.mu.Lock()
+			defer to.mu.Unlock()
+			if n := len(to.got); n == 0 || !strings.Contains(to.got[n-1], name) {
+				t.Errorf("%s is not sent after 50 ms: %q", name, to.got)
+			}
+		}
+		put("one", first)
+		time.Sleep(resolveEach)
+		put("two", first)
+		put("three", first)
+		time.Sleep(5 * time.Second)
+		put("four", second)
+		time.Sleep(resolveEach)
+		put("five", second)
+		cancel()
+		wg.Wait()
+		if sent, dropped := s.Counts(); sent != 5 || dropped != 0 || dials != 3 {
+			t.Errorf("%d sent, %d dropped, %d dials", sent, dropped, dials)
+		}
+	})
+	if !first.closed || !second.closed {
+		t.Error("a connection is left open")
+	}
+}
+
+func sleepFor(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 func TestAServerThatIsAwayCostsNothingElse(t *testing.T) {
 	w := &wire{fail: 1} // as an ICMP message that came back
 	sent, dropped := sending(t, 0, []*wire{w}, func(s *Sender) {

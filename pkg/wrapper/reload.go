@@ -3,7 +3,10 @@ package wrapper
 import (
 	"context"
 	"errors"
+	"fmt"
 	"reflect"
+	"sync"
+	"time"
 
 	"github.com/process-wrapper/process-wrapper/pkg/process"
 	"github.com/process-wrapper/process-wrapper/pkg/spec"
@@ -57,16 +60,25 @@ type plan struct {
 	update  []*member // in the new crew, whose process goes on
 }
 
+// rereadWithin is how long it may take to read the config again.
+const rereadWithin = 10 * time.Second
+
 // reload reads the config again and makes the pod what it says. On an error
 // nothing is changed. It returns when the changes are under way.
 func (p *pod) reload(ctx context.Context) (reloaded, error) {
-	p.reloading.Lock()
-	defer p.reloading.Unlock()
 	if err := p.reloadable(); err != nil {
 		return reloaded{}, err
 	}
-	cfg, err := load(p.flags, p.env)
+	ctx, cancel := context.WithTimeoutCause(ctx, rereadWithin, errReread)
+	defer cancel()
+	cfg, err := p.reread(ctx)
 	if err != nil {
+		return reloaded{}, err
+	}
+	defer func() { <-p.turn }()
+	p.reloading.Lock()
+	defer p.reloading.Unlock()
+	if err := p.startable(); err != nil { // a notice came meanwhile
 		return reloaded{}, err
 	}
 	for _, w := range cfg.Warnings {
@@ -90,6 +102,45 @@ func (p *pod) reload(ctx context.Context) (reloaded, error) {
 	pages := pagesOf(cfg.Processes, skip)
 	p.pages.Store(&pages)
 	return next.reloaded, nil
+}
+
+var errReread = fmt.Errorf("the config could not be read within %v: does its file system answer?", rereadWithin)
+
+// reread reads the config, and takes the turn of those that reload: what is read
+// later is put into force later. A file that hangs, which nobody can interrupt,
+// keeps the turn, but neither operators nor the end of the pod waiting.
+func (p *pod) reread(ctx context.Context) (*spec.Config, error) {
+	select {
+	case p.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	var cfg *spec.Config
+	var err error
+	late := abandon(ctx, func() { cfg, err = load(p.flags, p.env) }, func() { <-p.turn })
+	switch {
+	case late:
+		return nil, context.Cause(ctx)
+	case err != nil:
+		<-p.turn
+	}
+	return cfg, err
+}
+
+// abandon runs f, which may hang with a file system, and returns true when ctx
+// ends first. What f writes must not be looked at then; whenever it ends, after
+// is run.
+func abandon(ctx context.Context, f, after func()) bool {
+	var wg sync.WaitGroup
+	done := make(chan struct{})
+	wg.Go(func() { f(); close(done) })
+	select {
+	case <-done:
+		return false
+	case <-ctx.Done():
+	}
+	wg.Go(func() { <-done; after() })
+	return true
 }
 
 // reloadable says why there is nothing to be read again.

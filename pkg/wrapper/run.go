@@ -62,6 +62,7 @@ type pod struct {
 	locks   *locks
 	control *api.ControlServer // nil: none
 	reloads chan string        // why
+	turn    chan struct{}      // of one reload at a time
 	seen    print              // of the config that was read first, for -config-watch
 
 	reloading sync.Mutex // held during a reload; guards crew
@@ -117,7 +118,15 @@ func run(ctx context.Context, call *cli.Call, f *flags, env *environment, signal
 	var room sync.WaitGroup
 	defer room.Wait()
 	room.Go(func() { makeRoom(len(cfg.Processes)) })
-	p, err := newPod(call, f, env)
+	var p *pod
+	sig, err := signals.during(func() (err error) { // it reads files too
+		p, err = newPod(call, f, env)
+		return err
+	})
+	if sig != nil {
+		call.Log.Info("ended before anything was started", "signal", signalName(sig))
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -205,7 +214,7 @@ func load(f *flags, env *environment) (*spec.Config, error) {
 
 // newPod makes all parts; none of them runs yet.
 func newPod(call *cli.Call, f *flags, env *environment) (*pod, error) {
-	p := &pod{flags: f, units: supervisor.New(), reaper: command.NewReaper(), beats: new(api.Heartbeats), env: env, events: new(api.Events), reloads: make(chan string, 1)}
+	p := &pod{flags: f, units: supervisor.New(), reaper: command.NewReaper(), beats: new(api.Heartbeats), env: env, events: new(api.Events), reloads: make(chan string, 1), turn: make(chan struct{}, 1)}
 	var err error
 	if p.err, err = output.NewPump(os.Stderr, output.PumpOptions{}); err != nil {
 		return nil, fmt.Errorf("open stderr: %w", err)

@@ -28,7 +28,6 @@ func (p *pod) watchConfig(ctx context.Context) error {
 	}
 	defer watcher.Close()
 	last := p.seen
-	rewatch(watcher, path)
 	settled := time.After(0) // it may have changed before it was watched
 	for {
 		select {
@@ -45,8 +44,14 @@ func (p *pod) watchConfig(ctx context.Context) error {
 			settled = time.After(quiet)
 		case <-settled:
 			settled = nil
-			rewatch(watcher, path) // where links lead may have changed
-			if now := fingerprint(path); now != last {
+			var now print
+			if abandon(ctx, func() {
+				rewatch(watcher, path) // where links lead may have changed
+				now = fingerprint(path)
+			}, func() {}) {
+				return nil
+			}
+			if now != last {
 				last = now
 				p.askReload("-config-watch")
 			}

@@ -318,3 +318,34 @@ func TestReloadUnderLoadLeavesTheUntouchedAlone(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 }
+
+// A pipe that nobody writes to hangs like a file of a file system that does not answer.
+func TestAConfigThatHangsHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	for name, args := range map[string][]string{"SIGHUP": nil, "-config-watch": {"-config-watch"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := start(t, options{config: script("a", forever), args: args})
+			w.ready()
+			file := filepath.Join(w.dir, "config.yaml")
+			if err := syscall.Mkfifo(file+".new", 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Rename(file+".new", file); err != nil {
+				t.Fatal(err)
+			}
+			if name == "SIGHUP" {
+				w.signal(syscall.SIGHUP)
+			}
+			<-time.After(time.Second) // until it hangs
+			if r := w.ctl("restart", "a"); r.code != 0 {
+				t.Errorf("%+v", r)
+			}
+			began := time.Now()
+			if got := w.stop(); got != 0 {
+				t.Errorf("exit code %d", got)
+			}
+			within(t, began, 5*time.Second, "the end")
+		})
+	}
+}

@@ -35,6 +35,27 @@ func TestASignalEndsAWrapperThatWaitsForItsConfig(t *testing.T) {
 	}
 }
 
+func TestASignalEndsAWrapperWhoseLabelsDoNotCome(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "labels")
+	if err := syscall.Mkfifo(file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, options{config: script("a", forever), env: []string{"METRICS_SERVER_ADDRESS=127.0.0.1:9", "METRICS_EXTRA_LABELS_FILE_PATH=" + file}})
+	var writer *os.File
+	eventually(t, "it reads", func() (err error) {
+		writer, err = os.OpenFile(file, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+		return err
+	})
+	defer writer.Close()
+	began := time.Now()
+	p.signal(syscall.SIGTERM)
+	if got := p.wait(); got != 0 {
+		t.Errorf("exit code %d", got)
+	}
+	within(t, began, time.Second, "the end")
+}
+
 // blocked returns why a process does not count as one that reads its stdin.
 func blocked(pid int) error {
 	names, err := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/syscall")
