@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -135,6 +136,7 @@ func TestAHoldersTreeIsDeadBeforeItsLockCanEnd(t *testing.T) {
 		"refused": func(_ *wrapper, p *lockProxy, _ *lockServer) { _ = p.Listener.Close(); p.CloseClientConnections() },
 		"a black hole": func(_ *wrapper, p *lockProxy, _ *lockServer) {
 			p.fails(func(_ http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body) // so that it is seen when the client leaves
 				select {
 				case <-r.Context().Done():
 				case <-time.After(patience):
@@ -145,8 +147,8 @@ func TestAHoldersTreeIsDeadBeforeItsLockCanEnd(t *testing.T) {
 	for name, fault := range faults {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for range trials(t, 1) {
-				holderDiesInTime(t, ttl, fault)
+			for i := range trials(t, 1) {
+				t.Run(fmt.Sprint(i), func(t *testing.T) { holderDiesInTime(t, ttl, fault) })
 			}
 		})
 	}
@@ -287,7 +289,7 @@ func TestALockSurvivesASlowProbeBesideIt(t *testing.T) {
 		case <-r.Context().Done():
 		}
 	}))
-	defer slow.Close()
+	t.Cleanup(func() { slow.CloseClientConnections(); slow.Close() })
 	config, file := holder(t, "")
 	w := lockWrapper(t, config+script("slow", forever, "readiness: {delay: 0s, period: 5s, http: {url: "+slow.URL+"}}"), s.url)
 	holds(t, file, 1)
