@@ -2,19 +2,19 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/process-wrapper/process-wrapper/pkg/cli"
+	"github.com/process-wrapper/process-wrapper/pkg/lease"
 )
 
 // codeLost is the exit code of run when the lock was not had or was lost. Others are those of the
@@ -49,22 +49,22 @@ func (r *runCmd) run(ctx context.Context, call *cli.Call) error {
 	if err != nil {
 		return cli.Usagef("%w", err)
 	}
-	c, err := r.client()
+	c, err := r.connect()
 	if err != nil {
 		return err
 	}
+	defer func() { _ = c.Close(context.WithoutCancel(ctx)) }() // its time ends it too
+	host, _ := os.Hostname()                                   // shown to others, or not
+	g := lease.NewGuard(c, lease.Request{Key: r.Name, TTL: r.TTL, Owner: "shared-lock run", Host: host, Pod: os.Getenv("POD_NAME")}, call.Log)
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	defer signal.Stop(signals)
-	h := &held{client: c, key: r.Name, ttl: r.TTL}
-	if err := r.acquire(ctx, h, signals); err != nil {
+	if err := r.acquire(ctx, g, signals); err != nil {
 		return err
 	}
-	call.Log.Debug("holding the lock", "key", r.Name, "token", h.token)
-	code, err := h.command(ctx, path, argv, signals)
-	if rerr := h.release(); rerr != nil && err == nil {
-		call.Log.Warn("the lock could not be released, its TTL will", "key", r.Name, "err", rerr)
-	}
+	defer g.Release()
+	call.Log.Debug("holding the lock", "key", r.Name, "token", g.Token())
+	code, err := command(g, path, argv, signals)
 	switch {
 	case errors.Is(err, errLost):
 		return &cli.ExitError{Code: codeLost, Err: err}
@@ -76,130 +76,80 @@ func (r *runCmd) run(ctx context.Context, call *cli.Call) error {
 	return nil
 }
 
+// connect returns a client of the servers, which does not ask them yet.
+func (r *runCmd) connect() (*lease.Client, error) {
+	cfg := lease.Config{URLs: strings.Split(r.URL, ","), Namespace: r.Namespace, TokenFile: r.TokenFile}
+	if r.CACert != "" || r.Cert != "" || r.Key != "" {
+		t, err := clientTLS(tlsFiles{r.CACert, r.Cert, r.Key}, tlsFiles{"-ca-cert", "-cert", "-key"})
+		if err != nil {
+			return nil, cli.Usagef("%w", err)
+		}
+		cfg.TLS = t
+	}
+	c, err := lease.New(cfg)
+	if err != nil {
+		return nil, cli.Usagef("-shared-lock-url: %w", err)
+	}
+	return c, nil
+}
+
 // acquire gets the lock, with as many requests as it takes.
-func (r *runCmd) acquire(ctx context.Context, h *held, signals <-chan os.Signal) error {
+func (r *runCmd) acquire(ctx context.Context, g *lease.Guard, signals <-chan os.Signal) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	got := make(chan error, 1)
-	go func() { got <- r.acquireUntil(ctx, h) }()
+	go func() { got <- r.acquireUntil(ctx, g) }()
 	select {
 	case err := <-got:
 		return err
 	case sig := <-signals:
 		cancel()
 		if err := <-got; err == nil { // it came at the same moment
-			_ = h.release()
+			g.Release()
 		}
 		return &cli.ExitError{Code: 128 + int(sig.(syscall.Signal))}
 	}
 }
 
-func (r *runCmd) acquireUntil(ctx context.Context, h *held) error {
+func (r *runCmd) acquireUntil(ctx context.Context, g *lease.Guard) error {
 	end := time.Now().Add(r.Wait)
-	host, _ := os.Hostname() // shown to others, or not
-	session := rand.Text()
 	for {
-		wait := 30 * time.Second
+		wait := 10 * time.Second
 		if r.Wait > 0 {
 			wait = max(min(wait, time.Until(end)), 0)
 		}
 		if r.Try {
 			wait = 0
 		}
-		err := h.acquire(ctx, host, session, wait)
+		began := time.Now()
+		err := g.Try(ctx, wait)
 		switch {
-		case err == nil || isFinal(err):
+		case err == nil || errors.Is(err, lease.ErrRefused):
 			return err
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case r.Try || r.Wait > 0 && time.Now().After(end):
 			return &cli.ExitError{Code: codeLost, Err: err}
-		case isHeld(err) && wait > 0:
-			continue
+		case errors.Is(err, lease.ErrHeld) && time.Since(began) >= wait/2:
+			continue // the server let us wait
 		}
 		select {
-		case <-time.After(500 * time.Millisecond): // the server is not there, or does not know
+		case <-time.After(500 * time.Millisecond):
 		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
-}
-
-func isHeld(err error) bool {
-	var r *refusal
-	return errors.As(err, &r) && r.code == "held"
-}
-
-// isFinal tells if the server will say the same again.
-func isFinal(err error) bool {
-	var r *refusal
-	return errors.As(err, &r) && r.status < 500 && !isHeld(err)
-}
-
-// held is a lock of ours.
-type held struct {
-	*client
-	key   string
-	ttl   time.Duration
-	token int64
-	until time.Duration // by the clock of boottime
-}
-
-// margin is how long before the server's end we must be gone.
-func (h *held) margin() time.Duration { return max(h.ttl/10, 50*time.Millisecond) }
-
-func (h *held) acquire(ctx context.Context, host, session string, wait time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, wait+askTimeout)
-	defer cancel()
-	sent := boottime()
-	var got struct {
-		Token    int64 `json:"token"`
-		WaitedMs int64 `json:"waitedMs"`
-	}
-	err := h.do(ctx, http.MethodPost, lockPath(h.key)+"/acquire", map[string]any{
-		"owner": "shared-lock run", "host": host, "pod": os.Getenv("POD_NAME"), "ttl": h.ttl.String(), "wait": wait.String(),
-		"session": session, "reentrant": true, // so that an answer that was lost does no harm
-	}, &got)
-	if err != nil {
-		return err
-	}
-	h.token = got.Token
-	h.until = sent + time.Duration(got.WaitedMs)*time.Millisecond + h.ttl - h.margin()
-	if boottime() >= h.until { // it came too late
-		return h.renew(ctx)
-	}
-	return nil
-}
-
-func (h *held) renew(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, max(h.ttl/3, 20*time.Millisecond))
-	defer cancel()
-	sent := boottime()
-	if err := h.do(ctx, http.MethodPut, lockPath(h.key)+"/renew", map[string]any{"token": h.token}, nil); err != nil {
-		return err
-	}
-	h.until = sent + h.ttl - h.margin()
-	return nil
-}
-
-func (h *held) release() error {
-	ctx, cancel := context.WithTimeout(context.Background(), max(h.ttl, time.Second))
-	defer cancel()
-	err := h.do(ctx, http.MethodDelete, lockPath(h.key)+"?token="+strconv.FormatInt(h.token, 10), nil, nil)
-	var r *refusal
-	if errors.As(err, &r) && r.status == http.StatusGone {
-		return nil
-	}
-	return err
 }
 
 // command runs argv in a process group of its own, passes signals on, and returns its exit code once
-// it is gone. It kills the group at the deadline, or when the lock is gone.
-func (h *held) command(ctx context.Context, path string, argv []string, signals <-chan os.Signal) (int, error) {
+// it is gone. It kills the group when the lock is lost.
+func command(g *lease.Guard, path string, argv []string, signals <-chan os.Signal) (int, error) {
 	// The command is to die with us, and with the thread that forked it, which must not end before.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd := &exec.Cmd{Path: path, Args: argv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
-	cmd.Env = append(os.Environ(), "SHARED_LOCK_TOKEN="+strconv.FormatInt(h.token, 10), "SHARED_LOCK_KEY="+h.key)
+	st := g.Stats()
+	cmd.Env = append(os.Environ(), "SHARED_LOCK_TOKEN="+strconv.FormatInt(st.Token, 10), "SHARED_LOCK_KEY="+st.Key)
 	cmd.SysProcAttr = processGroup()
 	if err := cmd.Start(); err != nil {
 		return 0, cli.Usagef("start %s: %w", argv[0], err)
@@ -207,68 +157,27 @@ func (h *held) command(ctx context.Context, path string, argv []string, signals 
 	group := -cmd.Process.Pid
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	lost := make(chan struct{})
-	rctx, stop := context.WithCancel(ctx)
-	renewing := make(chan struct{})
+	hold, over := context.WithCancel(context.Background())
+	lost := make(chan error, 1)
 	go func() {
-		defer close(renewing)
-		if h.keep(rctx) != nil {
+		err := g.Hold(hold)
+		if err != nil {
 			_ = syscall.Kill(group, syscall.SIGKILL) // it may be gone already
-			close(lost)
 		}
+		lost <- err
 	}()
-	defer func() { stop(); <-renewing }()
 	for {
 		select {
 		case sig := <-signals:
 			_ = syscall.Kill(group, sig.(syscall.Signal)) // it may be gone already
 		case err := <-ended:
 			_ = syscall.Kill(group, syscall.SIGKILL) // what it left behind
-			select {
-			case <-lost:
-				return 0, errLost
-			default:
+			over()
+			if cause := <-lost; cause != nil {
+				return 0, fmt.Errorf("%w: %w", errLost, cause)
 			}
 			return exitCode(err)
 		}
-	}
-}
-
-// keep renews until ctx ends. An error says that the lock is or may be gone.
-func (h *held) keep(ctx context.Context) error {
-	pause := h.ttl / 3
-	for {
-		if !wait(ctx, min(pause, h.until-boottime())) {
-			return nil
-		}
-		if boottime() >= h.until {
-			return errLost
-		}
-		rctx, cancel := context.WithTimeout(ctx, h.until-boottime())
-		err := h.renew(rctx)
-		cancel()
-		var r *refusal
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err == nil:
-			pause = h.ttl / 3
-		case errors.As(err, &r) && r.status < 500:
-			return fmt.Errorf("%w: %w", errLost, err)
-		default:
-			pause = min(h.ttl/20, 200*time.Millisecond)
-		}
-	}
-}
-
-func wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(max(d, 0))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 

@@ -113,6 +113,12 @@ func (r *refusal) Error() string {
 	return fmt.Sprintf("shared-lock answers %d: %s", r.status, r.text)
 }
 
+// Is says that it is [ErrRefused], unless it is about the state of the lock or the server.
+func (r *refusal) Is(target error) bool {
+	return target == ErrRefused && r.status >= 400 && r.status < 500 && r.code != "held" && r.code != "gone" &&
+		r.status != http.StatusRequestTimeout && r.status != http.StatusTooManyRequests
+}
+
 // isUnknown says that a path is not known there, which is how a server of the old protocol answers.
 func (r *refusal) isUnknown() bool { return r.status == http.StatusNotFound && r.code == "" }
 

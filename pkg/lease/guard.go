@@ -68,12 +68,8 @@ func (g *Guard) Acquire(ctx context.Context, say func(string)) error {
 	var said time.Time     // of a failure
 	for {
 		began := time.Now()
-		l, err := g.client.Acquire(ctx, g.req, wait)
+		err := g.Try(ctx, wait)
 		if err == nil {
-			err = l.freshen(ctx)
-		}
-		if err == nil {
-			g.begin(l)
 			return nil
 		}
 		if ctx.Err() != nil {
@@ -99,6 +95,19 @@ func (g *Guard) Acquire(ctx context.Context, say func(string)) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// Try is one request of Acquire, that waits for up to wait. The error is [ErrHeld] if another holds
+// the lock, [ErrRefused] if no other request would be answered differently, else it may be tried again.
+func (g *Guard) Try(ctx context.Context, wait time.Duration) error {
+	l, err := g.client.Acquire(ctx, g.req, wait)
+	if err == nil {
+		err = l.freshen(ctx)
+	}
+	if err == nil {
+		g.begin(l)
+	}
+	return err
 }
 
 // freshen renews a lock of which much is over already, since its answer took long. On an error it is

@@ -14,6 +14,8 @@ import (
 var (
 	// ErrHeld says that another holds the lock.
 	ErrHeld = errors.New("another holds the lock")
+	// ErrRefused says that the server does not do that: the key or the TTL is bad, or who asks may not.
+	ErrRefused = errors.New("refused")
 	// ErrGone says that the lock is not held any more.
 	ErrGone = errors.New("the server says that the lock is gone")
 	// ErrLate says that the lock was not renewed in time.

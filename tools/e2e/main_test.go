@@ -21,6 +21,9 @@ func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 // run builds every command once, with the flags of a release, and runs the tests.
 func run(m *testing.M) int {
+	if file := os.Getenv(holderFile); file != "" {
+		return hold(file)
+	}
 	temp, err := os.MkdirTemp("", "process-wrapper-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "make a directory for the binaries:", err)
