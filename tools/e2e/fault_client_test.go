@@ -35,9 +35,6 @@ func (c *chronicle) begin(op lockOp) int {
 	defer c.mu.Unlock()
 	op.id, op.call, op.result = len(c.ops), boottime(), unknown
 	op.ret = op.call
-	if op.what == opAcquire {
-		op.token = -int64(op.id) - 1
-	}
 	c.ops = append(c.ops, op)
 	return op.id
 }
@@ -199,16 +196,6 @@ func (p *plain) release(op lockOp) {
 	id := p.notes.begin(lockOp{client: p.id, what: opRelease, key: op.key, token: op.token})
 	status := p.ask(context.Background(), 2*p.ttl, "DELETE", fmt.Sprintf("/v1/locks/%s?token=%d", op.key, op.token), "", nil)
 	p.judge(id, status, http.StatusNoContent)
-	p.notes.endUnknown(id)
-}
-
-// endUnknown lets a release without an answer take effect at any later time.
-func (c *chronicle) endUnknown(id int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.ops[id].result == unknown {
-		c.ops[id].ret = never
-	}
 }
 
 // ask returns the status, 0 without an answer.

@@ -31,12 +31,12 @@ const (
 type lockOp struct {
 	id, client, what, result int
 	key                      string
-	token                    int64 // of an acquire without an answer: minus its id
+	token                    int64
 	call, ret                int64
 }
 
 // lockModel says what a lock may do. The state is the token of the holder; 0: it is free.
-var lockModel = (&porcupine.NondeterministicModel{
+var lockModel = porcupine.Model{
 	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
 		byKey := map[string][]porcupine.Operation{}
 		for _, op := range history {
@@ -49,11 +49,11 @@ var lockModel = (&porcupine.NondeterministicModel{
 		}
 		return parts
 	},
-	Init: func() []any { return []any{int64(0)} },
-	Step: func(state, input, _ any) []any { return stepLock(state.(int64), input.(lockOp)) },
-}).ToModel()
+	Init: func() any { return int64(0) },
+	Step: func(state, input, _ any) (bool, any) { return stepLock(state.(int64), input.(lockOp)) },
+}
 
-func stepLock(holder int64, op lockOp) []any {
+func stepLock(holder int64, op lockOp) (legal bool, next int64) {
 	after := map[int]int64{opAcquire: op.token, opRenew: holder, opValidate: holder, opRelease: 0, opExpire: 0}[op.what]
 	may := holder == op.token
 	if op.what == opAcquire {
@@ -61,15 +61,11 @@ func stepLock(holder int64, op lockOp) []any {
 	}
 	switch {
 	case op.what == opExpire && !may:
-		return []any{holder}
-	case op.result == unknown && may:
-		return []any{holder, after}
-	case op.result == unknown || op.result == refused && !may:
-		return []any{holder}
-	case op.result == refused || !may:
-		return nil
+		return true, holder
+	case op.result == refused:
+		return !may, holder
 	}
-	return []any{after}
+	return may, after
 }
 
 // interval is a time in which a holder ran, or believed that it held.
@@ -97,7 +93,7 @@ func overlaps(key string, all []interval) (found []string) {
 	return found
 }
 
-// linearizable judges what clients were answered. expired adds what the server may have done.
+// linearizable judges a history of what clients were answered.
 func linearizable(ops []lockOp) porcupine.CheckResult {
 	history := make([]porcupine.Operation, len(ops))
 	for i, op := range ops {
@@ -109,34 +105,50 @@ func linearizable(ops []lockOp) porcupine.CheckResult {
 // never is the end of what may happen at any later time.
 const never = math.MaxInt64 / 2
 
-// withExpiry adds to a history that a lock may end after its TTL, and that of an acquire without an
-// answer at once. Where a later holder is known, it has ended before that one was answered.
-func withExpiry(ops []lockOp, ttl time.Duration) []lockOp {
-	last := map[int64]int64{} // by token: when the last request that was answered well was sent
-	next := map[string][]lockOp{}
+// ghostTime is how long an acquire without an answer may hold a key: the server gives up after 4 s,
+// and what it cannot undo ends with a lease, which a new leader of etcd begins anew.
+const ghostTime = 15 * time.Second
+
+// certain makes of what clients saw a history that can be judged quickly. It adds that a lock may end
+// after its TTL, or as soon as its release was sent; before a later one is answered, it must. Requests
+// without an answer are left out: those for a lock make nobody a holder, but may be why another one
+// was refused, about which then nothing is said, either.
+func certain(ops []lockOp, ttl time.Duration) (all []lockOp) {
+	over := map[int64]int64{} // by token: when the lock may end
 	for _, op := range ops {
 		if op.result == done && (op.what == opAcquire || op.what == opRenew) {
-			last[op.token] = max(last[op.token], op.call)
-		}
-		if op.result == done && op.what == opAcquire {
-			next[op.key] = append(next[op.key], op)
+			over[op.token] = max(over[op.token], op.call+int64(ttl))
 		}
 	}
-	all := slices.Clone(ops)
-	for i, op := range ops {
-		if op.what != opAcquire || op.result == refused {
+	grants, ghosts := map[string][]lockOp{}, map[string][]int64{}
+	for _, op := range ops {
+		switch {
+		case op.what == opRelease && op.result == unknown && over[op.token] > 0:
+			over[op.token] = min(over[op.token], op.call)
+		case op.what == opAcquire && op.result == unknown:
+			ghosts[op.key] = append(ghosts[op.key], op.call)
+		case op.what == opAcquire && op.result == done:
+			grants[op.key] = append(grants[op.key], op)
+		}
+	}
+	haunted := func(op lockOp) bool {
+		return slices.ContainsFunc(ghosts[op.key], func(at int64) bool { return at < op.ret && at > op.call-int64(ghostTime) })
+	}
+	for _, op := range ops {
+		if op.result == unknown || op.what == opAcquire && op.result == refused && haunted(op) {
 			continue
 		}
-		expire := lockOp{id: len(all), what: opExpire, key: op.key, token: op.token, call: last[op.token] + int64(ttl), ret: never}
-		if op.result == unknown {
-			expire.call, all[i].ret = op.call, never
+		all = append(all, op)
+		if op.what != opAcquire || op.result != done {
+			continue
 		}
-		for _, later := range next[op.key] {
-			if op.result == done && later.token > op.token && later.call > op.ret {
-				expire.ret = min(expire.ret, max(later.ret, expire.call))
+		end := lockOp{what: opExpire, key: op.key, token: op.token, call: over[op.token], ret: never}
+		for _, later := range grants[op.key] {
+			if later.token > op.token {
+				end.ret = min(end.ret, max(later.ret, end.call))
 			}
 		}
-		all = append(all, expire)
+		all = append(all, end)
 	}
 	return all
 }
@@ -157,11 +169,14 @@ func TestJudges(t *testing.T) {
 		"a renewal counts":          {[]lockOp{acquire(1, 5, 0, 1), {what: opRenew, key: "k", token: 5, call: second / 2, ret: second * 6 / 10}, acquire(2, 6, second*11/10, second*12/10)}, porcupine.Illegal},
 		"one that is gone too soon": {[]lockOp{acquire(1, 5, 0, 1), {what: opRenew, result: refused, key: "k", token: 5, call: 2, ret: 3}}, porcupine.Illegal},
 		"refused while free":        {[]lockOp{{what: opAcquire, result: refused, key: "k", call: 0, ret: 1}}, porcupine.Illegal},
-		"refused by a ghost": {[]lockOp{{what: opAcquire, result: unknown, key: "k", token: -1, call: 0, ret: 1},
+		"refused by a ghost": {[]lockOp{{what: opAcquire, result: unknown, key: "k", call: 0, ret: 1},
 			{what: opAcquire, result: refused, key: "k", call: 2, ret: 3}, acquire(2, 6, 4, 5)}, porcupine.Ok},
-		"freed by another's release": {[]lockOp{acquire(1, 5, 0, 1), {what: opRelease, result: unknown, key: "k", token: 4, call: 2, ret: 3}, acquire(2, 6, 4, 5)}, porcupine.Illegal},
+		"freed by another's release":           {[]lockOp{acquire(1, 5, 0, 1), {what: opRelease, result: unknown, key: "k", token: 4, call: 2, ret: 3}, acquire(2, 6, 4, 5)}, porcupine.Illegal},
+		"freed by a release without an answer": {[]lockOp{acquire(1, 5, 0, 1), {what: opRelease, result: unknown, key: "k", token: 5, call: 2, ret: 3}, acquire(2, 6, 4, 5)}, porcupine.Ok},
+		"freed before such a release":          {[]lockOp{acquire(1, 5, 0, 1), acquire(2, 6, 2, 3), {what: opRelease, result: unknown, key: "k", token: 5, call: 4, ret: 5}}, porcupine.Illegal},
+		"refused to its holder":                {[]lockOp{acquire(1, 5, 0, 1), {what: opValidate, result: refused, key: "k", token: 5, call: 2, ret: 3}}, porcupine.Illegal},
 	} {
-		if got := linearizable(withExpiry(test.ops, time.Second)); got != test.want {
+		if got := linearizable(certain(test.ops, time.Second)); got != test.want {
 			t.Errorf("%s: %s, want %s", name, got, test.want)
 		}
 	}

@@ -88,6 +88,7 @@ var theirs = map[string][]string{
 	"golang.org/x/sys":                         {"pkg/*", "cmd/*"},
 	"golang.org/x/term":                        {"pkg/wrapper"},
 	"golang.org/x/time":                        {"pkg/*"},
+	"google.golang.org/grpc":                   {"pkg/lock/etcdstore"}, // how soon its connections try again
 	"google.golang.org/protobuf":               {"pkg/telemetry", "pkg/collect"},
 	"gopkg.in/yaml.v3":                         {"pkg/spec", "cmd/prommerge", "pkg/metadata/mock"},
 	"k8s.io/client-go":                         {}, // +20 MiB; pkg/pod speaks REST

@@ -140,9 +140,12 @@ func (s *Store) checkAll(batch []*check) {
 	}
 	// A transaction without a read that is linearizable would not be so itself.
 	barrier := clientv3.OpGet(batch[0].key, clientv3.WithCountOnly())
+	sent := boottime()
 	resp, err := s.client().Txn(ctx).If(when...).Then(barrier).Else(els...).Commit()
 	if err != nil {
 		s.failed("check", err)
+	} else {
+		s.fresh.read(sent, resp.Header.Revision)
 	}
 	for i, c := range batch {
 		switch {

@@ -12,6 +12,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 )
 
 // Embedded is an etcd of one member in this process.
@@ -72,6 +74,9 @@ func Client(cfg clientv3.Config) (*clientv3.Client, error) {
 	cfg.DialKeepAliveTime = 5 * time.Second // the most that etcd lets clients ask
 	cfg.DialKeepAliveTimeout = callTimeout
 	cfg.RejectOldCluster = false
+	// grpc's own delay grows to 2 minutes: so long nobody would notice that etcd is back.
+	cfg.DialOptions = append(cfg.DialOptions, grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: callTimeout,
+		Backoff: backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}}))
 	if cfg.Logger == nil {
 		cfg.Logger = zap.NewNop()
 	}

@@ -32,8 +32,12 @@ func (s *Store) Renew(ctx context.Context, refs []lock.Ref) []lock.Renewal {
 
 // renewKept renews what this replica keeps the time of, and returns which ones are left to do.
 func (s *Store) renewKept(ctx context.Context, refs []lock.Ref, answers []lock.Renewal) (rest []int) {
+	fresh := s.fresh.now() // before it is looked up what is held
 	holds := make([]*kept, len(refs))
-	checks := make([]check, len(refs))
+	var checks []check
+	if !fresh {
+		checks = make([]check, len(refs))
+	}
 	for i, ref := range refs {
 		k := s.timers.hold(ref)
 		if k == nil {
@@ -41,6 +45,9 @@ func (s *Store) renewKept(ctx context.Context, refs []lock.Ref, answers []lock.R
 			continue
 		}
 		holds[i] = k
+		if fresh {
+			continue
+		}
 		checks[i] = check{key: k.key, revision: k.modified, done: make(chan verdict, 1)}
 		if !s.checks.add(&checks[i]) {
 			checks[i].done <- verdict{err: errClosed}
@@ -51,11 +58,13 @@ func (s *Store) renewKept(ctx context.Context, refs []lock.Ref, answers []lock.R
 			continue
 		}
 		err := s.ensure(ctx, k.lease, k.keep)
-		var v verdict
-		select {
-		case v = <-checks[i].done:
-		case <-ctx.Done():
-			v.err = context.Cause(ctx)
+		v := verdict{same: true}
+		if !fresh {
+			select {
+			case v = <-checks[i].done:
+			case <-ctx.Done():
+				v = verdict{err: context.Cause(ctx)}
+			}
 		}
 		if v.err != nil {
 			err = v.err
@@ -113,6 +122,7 @@ func (s *Store) renewOne(ctx context.Context, ref lock.Ref, key string, kv *mvcc
 	if err := s.ensure(ctx, l, v.keep()); err != nil {
 		return s.orGone(ctx, ref, err)
 	}
+	taken := v.Replica != s.replica
 	v.Replica = s.replica
 	v.Nonce += "+" // so that no other state of the key has this value
 	if len(v.Nonce) > 64 {
@@ -131,7 +141,7 @@ func (s *Store) renewOne(ctx context.Context, ref lock.Ref, key string, kv *mvcc
 	if err := s.ensure(ctx, l, v.keep()); err != nil {
 		return s.orGone(ctx, ref, err)
 	}
-	k := &kept{ref: ref, key: key, modified: o.revision, keep: v.keep(), value: v, lease: l}
+	k := &kept{ref: ref, key: key, modified: o.revision, keep: v.keep(), value: v, lease: l, taken: taken}
 	if !s.timers.add(k) {
 		return lock.Renewal{Err: errors.New("the lock is being changed")}
 	}

@@ -12,6 +12,9 @@
 //   - A renewal at the replica that keeps the time is a read: is the revision still the same? Only
 //     after that, and when the lease lives long enough, the timer is set anew. Many renewals share
 //     one read, and a lease is kept alive only when its slack is used up.
+//   - Not even that read is needed if, less than freshFor ago, a read was sent whose answer had a
+//     revision up to which the watch had told all: then the lock was this replica's at that time. If
+//     another one took it over since, that one keeps it for freshFor longer than its TTL.
 //   - Writes that come together are committed together.
 //   - A replica that is gone leaves locks without a timer. The one replica that is elected takes them
 //     over; until then etcd's lease counts.
@@ -65,6 +68,7 @@ type Store struct {
 	checks     batcher[*check, *check]
 	timers     timers
 	table      table
+	fresh      freshness
 	cluster    string
 
 	ctx    context.Context // ends when all is done

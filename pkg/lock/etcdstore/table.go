@@ -22,6 +22,7 @@ type table struct {
 	byLease map[int64]map[string]bool
 	bySlots map[string]map[string]bool // the slots of a key, by what comes before their number
 	keepers map[string]int             // how many locks a replica keeps the time of
+	applied int64                      // the youngest revision of an event in it; 0: not all is read yet
 }
 
 // keeperOf finds the replica in a value, without decoding it: a client may have written the same into
@@ -56,6 +57,7 @@ func (t *table) put(kv *mvccpb.KeyValue) {
 	key := string(kv.Key)
 	t.unlink(key)
 	t.rows[key] = kv
+	t.advance(kv.ModRevision)
 	t.keepers[keeperOf(kv.Value)]++
 	if kv.Lease != 0 {
 		if t.byLease[kv.Lease] == nil {
@@ -83,9 +85,10 @@ func (t *table) slots(s *Store, name lock.Name) (all []*mvccpb.KeyValue) {
 	return all
 }
 
-func (t *table) remove(key string) (old *mvccpb.KeyValue) {
+func (t *table) remove(key string, revision int64) (old *mvccpb.KeyValue) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.advance(revision)
 	old = t.rows[key]
 	t.unlink(key)
 	delete(t.rows, key)
@@ -114,6 +117,20 @@ func (t *table) unlink(key string) {
 	}
 }
 
+// advance notes the revision of an event. The caller holds mu.
+func (t *table) advance(revision int64) {
+	if t.applied > 0 {
+		t.applied = max(t.applied, revision)
+	}
+}
+
+// complete says that the table is that of a revision.
+func (t *table) complete(revision int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.applied = revision
+}
+
 func (t *table) get(key string) *mvccpb.KeyValue {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -124,7 +141,17 @@ func (t *table) reset() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.rows, t.byLease, t.bySlots = map[string]*mvccpb.KeyValue{}, map[int64]map[string]bool{}, map[string]map[string]bool{}
-	t.keepers = map[string]int{}
+	t.keepers, t.applied = map[string]int{}, 0
+}
+
+// outdates tells if it is known that a key was changed or deleted since it was written at a revision.
+func (t *table) outdates(key string, revision int64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if row := t.rows[key]; row != nil {
+		return row.ModRevision > revision
+	}
+	return t.applied > revision // strictly: of one revision, not all may be applied
 }
 
 func (t *table) all() []*mvccpb.KeyValue {
@@ -167,6 +194,7 @@ func (s *Store) load(ctx context.Context) (int64, error) {
 			s.table.put(kv)
 		}
 		if !resp.More {
+			s.table.complete(revision)
 			return revision, nil
 		}
 		from = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
@@ -211,6 +239,8 @@ func (s *Store) pause(d time.Duration) bool {
 func (s *Store) follow(revision int64) error {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(s.live))
 	defer cancel()
+	s.fresh.seen.Store(revision)
+	defer s.fresh.seen.Store(0)
 	for resp := range s.client().Watch(ctx, s.prefix, clientv3.WithPrefix(), clientv3.WithRev(revision+1)) {
 		if err := resp.Err(); err != nil {
 			s.failed("watch", err)
@@ -218,6 +248,9 @@ func (s *Store) follow(revision int64) error {
 		}
 		for _, event := range resp.Events {
 			s.apply(event)
+		}
+		if n := len(resp.Events); n > 0 { // whole revisions
+			s.fresh.seen.Store(resp.Events[n-1].Kv.ModRevision)
 		}
 	}
 	return errClosed
@@ -227,7 +260,7 @@ func (s *Store) apply(event *clientv3.Event) {
 	key, kv := string(event.Kv.Key), event.Kv
 	name, _, isLock := s.parseKey(key)
 	if event.Type == mvccpb.DELETE {
-		old := s.table.remove(key)
+		old := s.table.remove(key, kv.ModRevision)
 		s.timers.freed(key, kv.ModRevision)
 		if isLock {
 			e := lock.Event{Ref: lock.Ref{Name: name}, Freed: true, Revision: kv.ModRevision}

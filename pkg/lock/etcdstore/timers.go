@@ -19,6 +19,7 @@ type kept struct {
 	keep     time.Duration
 	value    value
 	lease    *lease
+	taken    bool // from another replica
 
 	// Guarded by timers.mu.
 	due    time.Time
@@ -57,6 +58,9 @@ func (q *queue) Pop() any {
 func (t *timers) add(k *kept) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.store.table.outdates(k.key, k.modified) {
+		return false // its event will not come again
+	}
 	if old := t.byKey[k.key]; old != nil {
 		if old.modified > k.modified {
 			return false
@@ -68,6 +72,9 @@ func (t *timers) add(k *kept) bool {
 	}
 	t.byKey[k.key], t.byRef[k.ref] = k, k
 	k.due = time.Now().Add(k.keep)
+	if k.taken {
+		k.due = k.due.Add(freshFor)
+	}
 	heap.Push(&t.queue, k)
 	if k.index == 0 {
 		t.poke()
@@ -97,8 +104,8 @@ func (t *timers) done(k *kept, prolonged bool) bool {
 	if k.index < 0 {
 		return false
 	}
-	if prolonged {
-		k.due = time.Now().Add(k.keep)
+	if due := time.Now().Add(k.keep); prolonged && due.After(k.due) {
+		k.due = due
 		heap.Fix(&t.queue, k.index)
 	}
 	return true

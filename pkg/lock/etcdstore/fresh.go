@@ -1,0 +1,38 @@
+package etcdstore
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// freshFor is how old what this replica knows of its locks may be when it renews one without asking
+// etcd. So much longer keeps each replica the time of a lock that it took from another one: the other
+// may have answered a renewal that long after it lost the lock.
+const freshFor = 20 * time.Millisecond
+
+// freshness tells when all changes of locks were known here.
+type freshness struct {
+	seen atomic.Int64 // all events up to this revision were applied; 0: unknown
+	at   atomic.Int64 // of boottime: before a read was sent whose revision had been seen at its answer
+}
+
+// read says that etcd answered a linearizable read, sent at a time, with a revision. If all events up
+// to it are applied, nothing had changed at that time that is not known here.
+func (f *freshness) read(sent, revision int64) {
+	if seen := f.seen.Load(); sent == 0 || seen == 0 || seen < revision {
+		return
+	}
+	for {
+		at := f.at.Load()
+		if at >= sent || f.at.CompareAndSwap(at, sent) {
+			return
+		}
+	}
+}
+
+// now tells if nothing had changed so short a time ago that is not known here. The clock goes on in
+// suspend, in which another replica may have taken all over.
+func (f *freshness) now() bool {
+	at, now := f.at.Load(), boottime()
+	return at > 0 && now > 0 && now-at < int64(freshFor)
+}

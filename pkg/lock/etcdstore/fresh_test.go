@@ -1,0 +1,98 @@
+package etcdstore
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+)
+
+func TestFreshness(t *testing.T) {
+	long := int64(freshFor)
+	for name, test := range map[string]struct {
+		seen, sent, revision int64
+		want                 bool
+	}{
+		"all is seen":                    {5, 0, 5, true},
+		"more is seen":                   {6, 0, 5, true},
+		"an event is missing":            {5, 0, 6, false},
+		"there is no watch":              {0, 0, 0, false},
+		"the read was sent too long ago": {5, -long, 5, false},
+	} {
+		var f freshness
+		f.seen.Store(test.seen)
+		f.read(boottime()+test.sent, test.revision)
+		if got := f.now(); got != test.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	var f freshness
+	f.seen.Store(1)
+	f.read(boottime(), 1)
+	f.read(boottime()-2*long, 1)
+	if !f.now() {
+		t.Error("an older answer that came later hides a younger one")
+	}
+}
+
+func TestAStateThatIsOutdatedIsNotKept(t *testing.T) {
+	var table table
+	row := func(key string, revision int64) *mvccpb.KeyValue {
+		return &mvccpb.KeyValue{Key: []byte(key), ModRevision: revision}
+	}
+	table.reset()
+	table.put(row("loaded", 9))
+	if table.outdates("a", 5) {
+		t.Error("while it is being read, nothing is known")
+	}
+	table.complete(10)
+	for name, test := range map[string]struct {
+		key      string
+		modified int64
+		want     bool
+	}{
+		"of this revision":                           {"loaded", 9, false},
+		"written again since":                        {"loaded", 8, true},
+		"not there, of before":                       {"a", 9, true},
+		"not there, of the revision of some event":   {"a", 10, false},
+		"not there, as its event has yet to come":    {"a", 11, false},
+		"there as an older one, which event will be": {"loaded", 12, false},
+	} {
+		if got := table.outdates(test.key, test.modified); got != test.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	table.put(row("a", 11))
+	table.remove("a", 12)
+	if !table.outdates("a", 11) || table.outdates("a", 13) {
+		t.Error("a deleted key")
+	}
+}
+
+// Two replicas renew one lock so quickly that neither asks etcd, or knows of the other, each time.
+func TestReplicasThatRenewAtOnceKeepTheTTL(t *testing.T) {
+	a, b := startReplica(t), startReplica(t)
+	const ttl = 500 * time.Millisecond
+	for i := range 8 {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			t.Parallel()
+			key := fmt.Sprintf("both%d", i)
+			got := a.must(t, key, `{"ttl":"500ms"}`)
+			var last span
+			for n := range 100 + i {
+				r := []*replica{a, a, b, a, b, b}[n%6]
+				sent := time.Now()
+				switch status := r.renew(t, key, got.Token); {
+				case status == 200:
+					last = span{sent, time.Now()}
+				case status == 410 && time.Since(last.sent) > ttl:
+					t.Skip("this machine is too slow for the TTL")
+				case status != 503:
+					t.Fatalf("renewal %d: %d", n, status)
+				}
+			}
+			last.check(t, key, freeAt(t, a, key), ttl)
+		})
+	}
+}
