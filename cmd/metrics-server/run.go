@@ -96,7 +96,7 @@ func newServer(f *flags, env *environment, log *slog.Logger, shutdown func()) (*
 	l, err := net.Listen("tcp", f.Socket)
 	if err != nil {
 		s.receiver.Close()
-		return nil, fmt.Errorf("listen: %w", err)
+		return nil, fmt.Errorf("-socket: %w", err)
 	}
 	s.listener = l
 	s.http = &http.Server{Handler: s.handler(own), ReadHeaderTimeout: 5 * time.Second, WriteTimeout: time.Minute,

@@ -10,8 +10,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/process-wrapper/process-wrapper/pkg/collect"
 )
 
@@ -75,8 +73,8 @@ func (s *server) serve(st stages) error {
 	back := s.startBack(flushing, failed) // who takes from others ends last
 	httpDone := make(chan error, 1)
 	go func() { httpDone <- s.http.Serve(s.listener) }()
-	var front errgroup.Group
-	front.Go(func() error { return s.receiver.Run(receiving) })
+	received := make(chan error, 1)
+	go func() { received <- s.receiver.Run(receiving) }()
 	s.log.Info("listening", "http", s.listener.Addr().String(), "sockets", addresses(s.receiver))
 
 	var err error
@@ -92,7 +90,7 @@ func (s *server) serve(st stages) error {
 		wait(st.hurry, s.flags.ShutdownDelay)
 	}
 	stopReceiving()
-	err = errors.Join(err, front.Wait())
+	err = errors.Join(err, <-received)
 	flush()
 	err = errors.Join(err, s.finish(st.leave, back))
 	sctx, cancel := context.WithTimeout(base, time.Second) // for pages that are being read
@@ -103,32 +101,32 @@ func (s *server) serve(st stages) error {
 	return err
 }
 
-// startBack starts what runs until ctx ends. A sink that ends before, such as one whose spool cannot be opened, tells
-// failed.
-func (s *server) startBack(ctx context.Context, failed chan<- error) *errgroup.Group {
-	var g errgroup.Group
-	for _, r := range s.sinks {
-		g.Go(func() error {
-			err := r.Run(ctx)
+// startBack starts what runs until ctx ends, and returns the wait for all of it. A sink that ends before, such as one
+// whose spool cannot be opened, tells failed.
+func (s *server) startBack(ctx context.Context, failed chan<- error) (wait func() error) {
+	var wg sync.WaitGroup
+	errs := make([]error, len(s.sinks)+1)
+	for i, r := range s.sinks {
+		wg.Go(func() {
+			errs[i] = r.Run(ctx)
 			if ctx.Err() == nil {
-				failed <- err
+				failed <- errs[i]
 			}
-			return err
 		})
 	}
 	if s.forward != nil {
-		g.Go(func() error { return s.forward.Run(ctx) })
+		wg.Go(func() { errs[len(s.sinks)] = s.forward.Run(ctx) })
 	}
-	g.Go(func() error { s.registry.Run(ctx); return nil })
-	g.Go(func() error { s.profile.Run(ctx); return nil })
-	return &g
+	wg.Go(func() { s.registry.Run(ctx) })
+	wg.Go(func() { s.profile.Run(ctx) })
+	return func() error { wg.Wait(); return errors.Join(errs...) }
 }
 
 // finish waits for what startBack started, and leaves it behind where it does not end: a system call on a disk that
 // hangs has no deadline of its own.
-func (s *server) finish(leave context.Context, back *errgroup.Group) error {
+func (s *server) finish(leave context.Context, back func() error) error {
 	ended := make(chan error, 1)
-	go func() { ended <- back.Wait() }()
+	go func() { ended <- back() }()
 	late := time.NewTimer(s.flags.ShutdownDeadline + endGrace)
 	defer late.Stop()
 	select {

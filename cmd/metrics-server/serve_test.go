@@ -110,9 +110,9 @@ type fails struct{ err error }
 func (f fails) Run(context.Context) error { return f.err }
 
 func TestASinkThatEndsEndsTheServer(t *testing.T) {
-	no := errors.New("no spool")
-	v := serve(t, func(s *server) { s.sinks = append(s.sinks, fails{no}) })
-	if err := v.wait(); !errors.Is(err, no) {
+	no, lost := errors.New("no spool"), errors.New("events were lost")
+	v := serve(t, func(s *server) { s.sinks = append(s.sinks, fails{no}, fails{lost}) })
+	if err := v.wait(); !errors.Is(err, no) || !errors.Is(err, lost) {
 		t.Error(err)
 	}
 }

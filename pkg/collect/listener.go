@@ -45,6 +45,8 @@ type listener struct {
 	received atomic.Uint64
 	bytes    atomic.Uint64
 	open     atomic.Int64
+
+	turnedAway atomic.Uint64 // connections beyond the limit
 }
 
 func (l *listener) packets() bool { return l.conn != nil }

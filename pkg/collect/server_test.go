@@ -262,6 +262,7 @@ func TestStreams(t *testing.T) {
 		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			t.Errorf("read: %v", err)
 		}
+		r.until(1, "metrics_server_connections_refused_total", "listener", "unix")
 		_ = a.Close()
 		r.until(1, "metrics_server_connections")
 	})

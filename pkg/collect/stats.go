@@ -27,6 +27,7 @@ var (
 	descReceived    = describe("received_total", "Datagrams received.", "listener")
 	descBytes       = describe("received_bytes_total", "Bytes received.", "listener")
 	descConnections = describe("connections", "Open connections.", "listener")
+	descRefused     = describe("connections_refused_total", "Connections that were closed because too many were open.", "listener")
 	descKernel      = describe("kernel_drops_total", "Datagrams that the kernel dropped because the receive buffer was full.", "listener")
 	descBuffer      = describe("receive_buffer_bytes", "Receive buffer that the kernel granted.", "listener")
 	descParsed      = describe("parsed_total", "Messages that were well formed.")
@@ -43,7 +44,7 @@ var (
 // Describe implements prometheus.Collector.
 func (s *Server) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*desc{
-		descReceived, descBytes, descConnections, descKernel, descBuffer, descParsed, descApplied, descDropped,
+		descReceived, descBytes, descConnections, descRefused, descKernel, descBuffer, descParsed, descApplied, descDropped,
 		descQueue, descQueueBytes, descSeries, descSeriesLimit, descSeriesBytes, descExpired,
 	} {
 		ch <- d
@@ -84,6 +85,7 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 			send(descBuffer, prometheus.GaugeValue, float64(granted), l.name)
 		} else {
 			send(descConnections, prometheus.GaugeValue, float64(l.open.Load()), l.name)
+			send(descRefused, prometheus.CounterValue, float64(l.turnedAway.Load()), l.name)
 		}
 	}
 	n, size := s.queue.depth()

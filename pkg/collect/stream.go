@@ -14,6 +14,7 @@ import (
 const (
 	acceptPause = 50 * time.Millisecond // after an error such as too many open files
 	firstBuffer = 4096
+	tellEvery   = 10 * time.Second // that connections are refused, for who connects decides how often
 )
 
 // serveStream takes connections until ctx ends. Those that are open then get a
@@ -23,12 +24,17 @@ func (l *listener) serveStream(ctx context.Context, s *Server) error {
 	defer stop()
 	var conns sync.WaitGroup
 	defer conns.Wait()
+	var told time.Time
 	for {
 		conn, err := l.stream.Accept()
 		switch {
 		case err == nil && l.open.Load() >= int64(s.cfg.Connections):
-			s.cfg.Log.Warn("too many connections, one was closed", "listener", l.name, "limit", s.cfg.Connections)
 			_ = conn.Close()
+			l.turnedAway.Add(1)
+			if time.Since(told) > tellEvery {
+				told = time.Now()
+				s.cfg.Log.Warn("too many connections, further ones are closed", "listener", l.name, "limit", s.cfg.Connections, "so_far", l.turnedAway.Load())
+			}
 		case err == nil:
 			l.open.Add(1)
 			conns.Go(func() {

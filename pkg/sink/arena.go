@@ -10,7 +10,8 @@ import (
 // use, which for a full queue is all that its bound allows once more. It is the kernel's until it is
 // used.
 type arena struct {
-	limit int
+	limit int      // 0 once it is taken
+	size  int      // of a chunk, a multiple of that of a page
 	fresh [][]byte // chunks that take no memory yet
 }
 
@@ -21,7 +22,7 @@ func (a *arena) chunk() []byte {
 	}
 	last := len(a.fresh) - 1
 	if last < 0 {
-		return make([]byte, 0, chunkSize)
+		return make([]byte, 0, a.size)
 	}
 	b := a.fresh[last]
 	a.fresh = a.fresh[:last]
@@ -30,15 +31,15 @@ func (a *arena) chunk() []byte {
 
 // reserve takes the addresses of all chunks, once.
 func (a *arena) reserve() {
-	size := a.limit / chunkSize * chunkSize
+	size := a.limit / a.size * a.size
 	a.limit = 0
 	all, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {
 		return
 	}
 	runtime.AddCleanup(a, func(all []byte) { _ = unix.Munmap(all) }, all)
-	for end := size; end > 0; end -= chunkSize {
-		a.fresh = append(a.fresh, all[end-chunkSize:end-chunkSize:end])
+	for end := size; end > 0; end -= a.size {
+		a.fresh = append(a.fresh, all[end-a.size:end-a.size:end])
 	}
 }
 

@@ -24,7 +24,7 @@ func resident(t *testing.T) int {
 
 func TestAQueueTakesMemoryOnceItIsUsedAndGivesItBack(t *testing.T) {
 	const size = 64 << 20
-	q := newQueue(size)
+	q := newQueue(size, 0)
 	before := resident(t)
 	frame := bytes.Repeat([]byte{7}, 1000)
 	n := 0

@@ -81,6 +81,14 @@ func (c Config) complete() (Config, error) {
 	return c, c.check()
 }
 
+// spoolSize is SpoolBytes, or 0 where there is no spool.
+func (c Config) spoolSize() int64 {
+	if c.SpoolDir == "" {
+		return 0
+	}
+	return c.SpoolBytes
+}
+
 func (c Config) check() error {
 	var errs []error
 	if c.QueueBytes < minQueue {

@@ -2,7 +2,10 @@ package sink
 
 import "sync"
 
-const chunkSize = 64 << 10
+const (
+	chunkSize = 64 << 10
+	pageSize  = 4 << 10
+)
 
 // chunk is a run of whole frames.
 type chunk struct {
@@ -14,6 +17,7 @@ type chunk struct {
 // out. A chunk that was taken counts until it is freed.
 type queue struct {
 	max   int           // bytes of chunks, by their capacity
+	size  int           // of a chunk
 	ready chan struct{} // one element: there is something to take, or the queue was closed
 
 	mu      sync.Mutex // guards what follows
@@ -26,8 +30,14 @@ type queue struct {
 	closed  bool
 }
 
-func newQueue(size int) *queue {
-	return &queue{max: size, ready: make(chan struct{}, 1), arena: &arena{limit: size}}
+// newQueue returns a queue whose chunks are so small that the last one that a spool has no room for
+// leaves at most an eighth of it empty. spool is 0 where there is none.
+func newQueue(size int, spool int64) *queue {
+	chunk := chunkSize
+	if spool > 0 {
+		chunk = int(min(chunkSize, max(pageSize, spool/8/pageSize*pageSize)))
+	}
+	return &queue{max: size, size: chunk, ready: make(chan struct{}, 1), arena: &arena{limit: size, size: chunk}}
 }
 
 // put copies a frame to the end. It never waits for more than the mutex, which nobody holds for
@@ -53,13 +63,13 @@ func (q *queue) put(frame []byte) error {
 }
 
 func (q *queue) grow(n int) bool {
-	size := max(n, chunkSize)
+	size := max(n, q.size)
 	if q.memory+size > q.max {
 		return false
 	}
 	var data []byte
 	switch last := len(q.spare) - 1; {
-	case size > chunkSize:
+	case size > q.size:
 		q.arena.release(q.spare) // so that spare chunks and large ones are within max together
 		q.spare = nil
 		data = make([]byte, 0, size)
@@ -77,7 +87,7 @@ func (q *queue) grow(n int) bool {
 func (q *queue) full() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.memory+chunkSize <= q.max {
+	if q.memory+q.size <= q.max {
 		return false
 	}
 	n := len(q.chunks)
@@ -110,13 +120,13 @@ func (q *queue) free(c chunk) {
 	q.memory -= cap(c.data)
 	q.bytes -= len(c.data)
 	q.records -= c.records
-	if cap(c.data) == chunkSize && len(q.spare) < q.max/chunkSize {
+	if cap(c.data) == q.size && len(q.spare) < q.max/q.size {
 		q.spare = append(q.spare, c.data[:0])
 	}
 }
 
-// size counts what is not freed.
-func (q *queue) size() (records, bytes int) {
+// held counts what is not freed.
+func (q *queue) held() (records, bytes int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.records, q.bytes

@@ -117,7 +117,7 @@ func (w *sender) waiting() (bytes, records int) {
 			return 0, 0
 		}
 	}
-	records, bytes = w.queue.size()
+	records, bytes = w.queue.held()
 	return bytes, records
 }
 
@@ -293,10 +293,10 @@ func (w *sender) bury(r *Record, reason string) {
 var errNoSpool = errors.New("without a spool directory there is no dead-letter file")
 
 // pause waits about d before another try. It is false when there is to be none: the deadline has
-// passed, or ctx has ended and what is left is safe in the spool.
+// passed, or ctx has ended and what is left is safe in the spool, and so is what comes after it.
 func (w *sender) pause(ctx, hard context.Context, d time.Duration) bool {
 	d = time.Duration(float64(d) * (0.8 + 0.4*rand.Float64()))
-	if w.batch.spooled {
+	if w.batch.spooled && (!w.direct.Load() || w.queueEmpty()) {
 		return wait(ctx, d)
 	}
 	return wait(hard, d)

@@ -75,7 +75,7 @@ func New(c Config, b Backend) (*Sink, error) {
 		return nil, err
 	}
 	s := &Sink{
-		config: c, backend: b, queue: newQueue(c.QueueBytes),
+		config: c, backend: b, queue: newQueue(c.QueueBytes, c.spoolSize()),
 		written: make(chan struct{}, 1), room: make(chan struct{}, 1),
 	}
 	s.scratch.New = func() any { return new(scratch) }
@@ -133,7 +133,7 @@ func (s *Sink) put(m *datagram.Message) error {
 // Stats is a snapshot of what happened so far.
 func (s *Sink) Stats() Stats {
 	st := s.snapshot()
-	st.QueueLen, st.QueueBytes = s.queue.size()
+	st.QueueLen, st.QueueBytes = s.queue.held()
 	if spool := s.opened.Load(); spool != nil {
 		st.SpoolBytes = spool.pending()
 	}

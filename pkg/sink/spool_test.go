@@ -188,8 +188,7 @@ func TestFullSpoolRefusesNewEventsAndGoesOnWhenThereIsRoom(t *testing.T) {
 		for {
 			err := s.Put(&datagram.Message{Name: name(n)})
 			if err != nil {
-				st := s.Stats() // a piece that does not fit any more waits in the queue
-				return st.SpoolBytes > 0 && st.SpoolBytes+int64(st.QueueBytes) > minSpool/2
+				return s.Stats().SpoolBytes > minSpool*3/4 // a piece that does not fit any more waits in the queue
 			}
 			n++
 		}
@@ -213,6 +212,30 @@ func TestFullSpoolRefusesNewEventsAndGoesOnWhenThereIsRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	inOrder(t, b.taken(), 0, int(s.Stats().Accepted))
+}
+
+func TestWhatAFullSpoolDidNotTakeIsSentUntilTheDeadline(t *testing.T) {
+	c := Config{SpoolDir: t.TempDir(), SpoolBytes: minSpool, QueueBytes: minQueue, Period: time.Millisecond, MinBackoff: 10 * time.Millisecond}
+	b := &store{answer: down}
+	s := newSink(t, b, c)
+	stop := start(t, s)
+	n := 0
+	eventually(t, "full", func() bool {
+		for s.Put(&datagram.Message{Name: name(n)}) == nil {
+			n++
+		}
+		return s.direct.Load()
+	})
+	up := time.AfterFunc(300*time.Millisecond, func() { // once it is told to end
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.answer = nil
+	})
+	defer up.Stop()
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	inOrder(t, b.taken(), 0, n)
 }
 
 func TestOneProcessHasASpool(t *testing.T) {

@@ -86,7 +86,7 @@ func (s *Sink) sync() {
 }
 
 func (s *Sink) queueEmpty() bool {
-	n, _ := s.queue.size()
+	n, _ := s.queue.held()
 	return n == 0
 }
 

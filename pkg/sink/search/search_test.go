@@ -2,8 +2,6 @@ package search
 
 import (
 	"bytes"
-	"context"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -13,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -21,55 +18,6 @@ import (
 	"github.com/process-wrapper/process-wrapper/pkg/sink"
 	"github.com/process-wrapper/process-wrapper/pkg/sink/sinktest"
 )
-
-// start runs a sink until the test ends, or stop is called.
-func start(t *testing.T, c Config) (s *sink.Sink, stop func() error) {
-	t.Helper()
-	if c.Sink.Period == 0 {
-		c.Sink.Period = 5 * time.Millisecond
-	}
-	if c.Sink.MinBackoff == 0 {
-		c.Sink.MinBackoff, c.Sink.MaxBackoff = time.Millisecond, 20*time.Millisecond
-	}
-	s, err := New(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	stop = sync.OnceValue(func() error { cancel(); return <-done })
-	t.Cleanup(func() { _ = stop() })
-	return s, stop
-}
-
-func serve(t *testing.T, h http.Handler) string {
-	t.Helper()
-	srv := httptest.NewServer(h)
-	t.Cleanup(srv.Close)
-	return srv.URL
-}
-
-func put(t *testing.T, s *sink.Sink, m *datagram.Message) {
-	t.Helper()
-	if err := s.Put(m); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 20 s: %s", what)
-		}
-	}
-}
-
-func settled(s *sink.Sink) bool {
-	st := s.Stats()
-	return st.QueueLen == 0 && st.SpoolBytes == 0 && st.Sent+st.DeadLetter+st.Dropped[sink.DroppedDeadLetter] >= st.Accepted
-}
 
 func TestDocumentsGoToTheirIndices(t *testing.T) {
 	day := time.Date(2026, 3, 4, 23, 30, 0, 123456789, time.FixedZone("", -3600)) // the 5th in UTC
@@ -412,59 +360,4 @@ func TestBadConfigs(t *testing.T) {
 			t.Errorf("%+v: %v\nwant %s", tt.config, err, tt.want)
 		}
 	}
-}
-
-// Whatever judge believes has an item with a status for each document.
-func FuzzJudge(f *testing.F) {
-	f.Add([]byte(`{"items":[{"create":{"status":201}},{"create":{"status":429,"error":{"type":"t","reason":"r"}}}]}`), 2)
-	f.Add([]byte(`{"errors":false,"items":[]}`), 1)
-	f.Add([]byte(`{"items":[{"create":{"status":201},"index":{}}]}`), 1)
-	f.Fuzz(func(t *testing.T, answer []byte, n int) {
-		if n < 1 || n > 1000 {
-			n = 1
-		}
-		answers := make([]sink.Answer, n)
-		if judge(answer, answers) != nil {
-			return
-		}
-		var reply map[string]json.RawMessage
-		if err := json.Unmarshal(answer, &reply); err != nil {
-			t.Fatalf("believed %q: %v", answer, err)
-		}
-		items := 0
-		for key, raw := range reply {
-			var list []map[string]struct{ Status float64 }
-			if strings.EqualFold(key, "items") && json.Unmarshal(raw, &list) == nil {
-				items = max(items, len(list))
-			}
-		}
-		if items < n {
-			t.Fatalf("believed %q for %d documents", answer, n)
-		}
-	})
-}
-
-// What comes out of Encode is two lines of JSON, whatever goes in.
-func FuzzBulk(f *testing.F) {
-	f.Add("name", "id", "label", "value", "index")
-	f.Add("\n", "\"}}\n", "\xff", "\u2028", "app-x")
-	f.Fuzz(func(t *testing.T, name, id, label, value, index string) {
-		c, err := Config{URL: "http://x"}.complete()
-		if err != nil {
-			t.Fatal(err)
-		}
-		b := &backend{config: c, run: "run"}
-		m := datagram.Message{Op: datagram.Index, Name: name, ID: id, Index: index, Labels: []datagram.Label{{Name: label, Value: value}}}
-		var r sink.Record
-		if err := b.Encode(&m, &r); err != nil {
-			if checkIndex(index) == nil || !errors.Is(err, sink.ErrRefused) {
-				t.Fatal(err)
-			}
-			return
-		}
-		lines := bytes.Split(appendBulk(nil, &r), []byte("\n"))
-		if len(lines) != 3 || len(lines[2]) != 0 || !json.Valid(lines[0]) || !json.Valid(lines[1]) {
-			t.Fatalf("%q", lines)
-		}
-	})
 }
