@@ -14,11 +14,11 @@ bin=$1
 dir=$2
 
 certificates=
-for file in "${SSL_CERT_FILE:-}" /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem; do
+for file in "${CA_CERTIFICATES:-}" /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem; do
   [[ -n $file && -s $file ]] && certificates=$file && break
 done
 if [[ -z $certificates ]]; then
-  echo "No CA certificates found for the images: install ca-certificates, or set SSL_CERT_FILE." >&2
+  echo "No CA certificates found for the images: install ca-certificates, or set CA_CERTIFICATES to a file." >&2
   exit 1
 fi
 

@@ -277,3 +277,18 @@ func TestImagesHaveCertificatesAndATmp(t *testing.T) {
 		t.Errorf("it says %q", out)
 	}
 }
+
+func TestSharedLockLiesBesideProcessWrapperInItsImage(t *testing.T) {
+	t.Parallel()
+	d := container(t)
+	id := d.run(t, append(restricted, "-e", "SHARED_LEASE_ETCD_ENDPOINTS=127.0.0.1:1", d.ours(t, "process-wrapper"), "-shared-lock")...)
+	eventually(t, "it is shared-lock that looks for etcd", func() error {
+		if logs := d.do(t, "logs", id); !strings.Contains(logs, "SHARED_LEASE_ETCD_ENDPOINTS says where etcd is: 127.0.0.1:1") {
+			return errors.New(logs)
+		}
+		return nil
+	})
+	if got := d.do(t, "wait", id); got != "1" {
+		t.Errorf("exit code %s", got)
+	}
+}
