@@ -36,6 +36,7 @@ func TestMeasure(t *testing.T) {
 		{"react", measureReactions},
 		{"follow", measureFollowers},
 		{"idle", measureIdle},
+		{"overhead", measureOverhead},
 		{"preempt", measurePreemption},
 		{"broken", measureBroken},
 		{"restarts", measureRestarts},
