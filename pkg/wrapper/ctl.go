@@ -119,10 +119,14 @@ type controller struct {
 	paths  []string
 	client *http.Client
 	out    io.Writer
+	within time.Duration // an answer comes that nothing has to be done for
 }
 
+// answerWithin is longer than a process-wrapper takes that is not stopped itself.
+const answerWithin = 10 * time.Second
+
 func newController(socket string, out io.Writer) *controller {
-	k := &controller{paths: controlPaths(socket), out: out}
+	k := &controller{paths: controlPaths(socket), out: out, within: answerWithin}
 	k.client = &http.Client{Transport: &http.Transport{DialContext: k.dial, DisableCompression: true}}
 	return k
 }
@@ -165,10 +169,14 @@ func (k *controller) request(ctx context.Context, method, path string) (*http.Re
 	}
 	resp, err := k.client.Do(req)
 	var said *url.Error
-	if errors.As(err, &said) {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, fmt.Errorf("process-wrapper did not answer within %v: is it stopped, or its machine too busy?", k.within)
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return nil, fmt.Errorf("process-wrapper closed the connection: the socket is for root and its own user, and this is uid %d", os.Geteuid())
+	case errors.As(err, &said):
 		return nil, fmt.Errorf("no process-wrapper answers: %w; -control-socket names its socket", said.Err)
-	}
-	if err != nil {
+	case err != nil:
 		return nil, err
 	}
 	if resp.StatusCode == http.StatusOK {
@@ -188,6 +196,11 @@ const maxReply = 64 << 20
 
 // ask reads an answer, as JSON.
 func (k *controller) ask(ctx context.Context, method, path string, into any) ([]byte, error) {
+	if method == http.MethodGet {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, k.within)
+		defer cancel()
+	}
 	resp, err := k.request(ctx, method, path)
 	if err != nil {
 		return nil, err
