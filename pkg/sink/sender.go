@@ -296,8 +296,11 @@ var errNoSpool = errors.New("without a spool directory there is no dead-letter f
 // passed, or ctx has ended and what is left is safe in the spool, and so is what comes after it.
 func (w *sender) pause(ctx, hard context.Context, d time.Duration) bool {
 	d = time.Duration(float64(d) * (0.8 + 0.4*rand.Float64()))
-	if w.batch.spooled && (!w.direct.Load() || w.queueEmpty()) {
-		return wait(ctx, d)
+	if w.batch.spooled && !w.stuck() {
+		return wait(ctx, d) || w.stuck() && wait(hard, d)
 	}
 	return wait(hard, d)
 }
+
+// stuck tells that events are in memory because the spool does not take them.
+func (w *sender) stuck() bool { return w.direct.Load() && !w.queueEmpty() }
