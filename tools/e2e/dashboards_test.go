@@ -189,18 +189,26 @@ func everyProgram(t *testing.T) (pages []string) {
 	if status, _ := locks.ask(t, http.MethodPost, "/v1/locks/a/acquire", `{"owner":"me","ttl":"1m"}`); status != http.StatusCreated {
 		t.Fatalf("acquire is %d", status)
 	}
+	w := start(t, options{
+		config: script("web", forever, `readiness: {delay: 0s, period: 1s, failureThreshold: 1000, tcp: {socket: "127.0.0.1:1"}}`) +
+			script("leader", forever, "readiness: {lock: {ttlDuration: 30s}}") +
+			script("crash", "exit 3", "backoff: {initial: 100ms, max: 200ms}") +
+			script("loud", "while :; do echo line; done", "log: {rate: {lines: 1}}", "nice: 19"),
+		args: []string{"-shared-lock-url", locks.url},
+		env:  newCloud(t).env("METRICS_SERVER_ADDRESS=" + c.udp),
+	})
+	w.until("crash", "has crashed", func(s state) bool { return s.Restarts > 0 })
+	eventually(t, "the leader has its lock", func() error {
+		if w.metric(`process_wrapper_lock_held{process_name="leader"}`) != 1 {
+			return fmt.Errorf("it is %+v", w.states()["leader"])
+		}
+		return nil
+	})
+
 	kill(t, etcd.pid)
 	if status, _ := locks.ask(t, http.MethodPost, "/v1/locks/b/acquire", `{"owner":"me","ttl":"1m"}`); status != http.StatusServiceUnavailable {
 		t.Fatalf("acquire without etcd is %d", status)
 	}
-
-	w := start(t, options{
-		config: script("web", forever, `readiness: {delay: 0s, period: 1s, failureThreshold: 1000, tcp: {socket: "127.0.0.1:1"}}`) +
-			script("crash", "exit 3", "backoff: {initial: 100ms, max: 200ms}") +
-			script("loud", "while :; do echo line; done", "log: {rate: {lines: 1}}", "nice: 19"),
-		env: newCloud(t).env("METRICS_SERVER_ADDRESS=" + c.udp),
-	})
-	w.until("crash", "has crashed", func(s state) bool { return s.Restarts > 0 })
 
 	merge := startExporter(t, []mergeTarget{{Name: "wrapper", URL: w.url("/metrics")}, {Name: "dead", URL: "http://127.0.0.1:1/metrics"}})
 	return []string{
