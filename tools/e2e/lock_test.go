@@ -256,11 +256,14 @@ func TestAStandbyKeepsThePodUnreadyWhereItIsToldTo(t *testing.T) {
 	t.Parallel()
 	s := startSharedLock(t, t.TempDir())
 	config, file := holder(t, "ttlDuration: 2s, standbyReady: false")
-	lockWrapper(t, config, s.url)
+	a := lockWrapper(t, config, s.url)
 	holds(t, file, 1)
 	b := lockWrapper(t, config, s.url)
 	b.in("job", "standby")
 	b.says(503, 200)
+	if status := ctlOut(t, a, "status"); !strings.Contains(status, "holds lock job") {
+		t.Errorf("ctl status of the holder says\n%s", status)
+	}
 	if status := ctlOut(t, b, "status"); !strings.Contains(status, "waiting for its lock") {
 		t.Errorf("ctl status says\n%s", status)
 	}
