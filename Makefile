@@ -56,6 +56,7 @@ run: build ## run examples/demo.yaml under process-wrapper
 	@echo '  http://localhost:8111/metrics       for Prometheus'
 	@echo '  http://localhost:9099/metrics       of the metrics-server; send it a count from bash:'
 	@echo '    echo '"'"'{"name":"hi","op":"inc","value":1}'"'"' > /dev/udp/127.0.0.1/9999'
+	@echo '  http://localhost:8191/v1/locks      who holds which lock; bin/shared-lock ls shows the same here'
 	@echo 'Ctrl-C stops it.'
 	@METRICS_SERVER_ADDRESS=127.0.0.1:9999 exec $(BIN)/process-wrapper -config examples/demo.yaml -readiness-file tmp/started
 

@@ -51,6 +51,7 @@ type ControlConfig struct {
 	Operator Operator
 	Events   *Events
 	Usage    func(name string) (Usage, bool) // may be nil
+	Lock     func(name string) (Lock, bool)  // may be nil
 }
 
 type control struct {
@@ -71,7 +72,7 @@ type control struct {
 // Errors are {"error": text} with 400, 404, 409 (it cannot be done now) or 504
 // (it is under way, and took longer than ?wait).
 func ControlHandler(board *status.Board, cfg ControlConfig) http.Handler {
-	c := &control{ControlConfig: cfg, handler: newHandler(board, Config{Usage: cfg.Usage})}
+	c := &control{ControlConfig: cfg, handler: newHandler(board, Config{Usage: cfg.Usage, Lock: cfg.Lock})}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/processes", c.processes)
 	mux.HandleFunc("GET /v1/processes/{name}", c.process)

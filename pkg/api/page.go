@@ -241,6 +241,11 @@ func (h *handler) story(st status.State, now time.Time) string {
 	case !st.Ended.IsZero():
 		parts = append(parts, "last end: exit code 0")
 	}
+	if h.Lock != nil {
+		if l, ok := h.Lock(st.Name); ok && l.Held {
+			parts = append(parts, "holds lock "+clip(l.Key, 128))
+		}
+	}
 	if st.Next.After(now) {
 		parts = append(parts, "next start in "+span(st.Next.Sub(now)))
 	}

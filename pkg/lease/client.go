@@ -90,7 +90,7 @@ func (c *Client) Close(ctx context.Context) error {
 	if !c.spoke.Load() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTime)
+	ctx, cancel := context.WithTimeout(ctx, releaseTime)
 	defer cancel()
 	if _, err := c.do(ctx, http.MethodDelete, "/v1/sessions/"+c.session, nil, nil); err != nil {
 		return fmt.Errorf("end session: %w", err)

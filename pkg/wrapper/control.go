@@ -52,7 +52,7 @@ func (p *pod) listenControl() {
 
 // serveControl answers on the control socket until ctx ends.
 func (p *pod) serveControl(ctx context.Context) {
-	handler := api.ControlHandler(p.board, api.ControlConfig{Operator: operator{p}, Events: p.events, Usage: p.usage})
+	handler := api.ControlHandler(p.board, api.ControlConfig{Operator: operator{p}, Events: p.events, Usage: p.usage, Lock: p.lockOf})
 	if err := p.control.Serve(ctx, handler); err != nil {
 		p.log.Error("the control socket ended", "err", err)
 	}

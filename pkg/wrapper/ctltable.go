@@ -192,14 +192,14 @@ func (r *row) why(now time.Time) string {
 	if r.Detail != "" {
 		parts = append(parts, r.Detail)
 	}
-	if r.Lock != nil && r.Lock.Held && len(parts) == 0 {
-		parts = append(parts, "holds lock "+r.Lock.Key)
-	}
 	if r.Cause != nil && (len(parts) == 0 || !r.Ready) {
 		parts = append(parts, "last end: "+*r.Cause)
 	}
 	if r.Next != nil && r.Next.After(now) {
 		parts = append(parts, "next start in "+age(r.Next.Sub(now)))
+	}
+	if r.Lock != nil && r.Lock.Held {
+		parts = append(parts, "holds lock "+r.Lock.Key)
 	}
 	return printable(strings.Join(parts, "; "))
 }

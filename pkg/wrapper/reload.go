@@ -99,6 +99,11 @@ func (p *pod) reload(ctx context.Context) (reloaded, error) {
 		m.proc.Update(m.cfg)
 	}
 	p.crew = next.crew
+	for name, m := range p.crew {
+		if m.starter.lock == nil {
+			p.locks.forget(name) // it may have had one
+		}
+	}
 	pages := pagesOf(cfg.Processes, skip)
 	p.pages.Store(&pages)
 	return next.reloaded, nil

@@ -99,6 +99,13 @@ func TestExampleDemo(t *testing.T) {
 	if _, body := w.get("/status"); !strings.Contains(body, `"hello":true`) || !strings.Contains(body, `"migrate":true`) {
 		t.Errorf("/status is %s", body)
 	}
+	w.stdout.waitFor(t, regexp.MustCompile(`name=only_[01] pid=\d+ out=stdout msg="alone, with token [1-9]\d*"`))
+	eventually(t, "one holds the lock and the other waits for it", func() error {
+		if a, b := w.states()["only_0"].Phase, w.states()["only_1"].Phase; !(a == "ready" && b == "standby" || b == "ready" && a == "standby") {
+			return fmt.Errorf("they are %s and %s", a, b)
+		}
+		return nil
+	})
 	w.stdout.waitFor(t, regexp.MustCompile(`name=worker pid=\d+ out=stdout msg="job done" team=demo job=1`))
 	if got := w.stop(); got != 0 {
 		t.Errorf("exit code %d", got)

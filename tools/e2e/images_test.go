@@ -110,6 +110,7 @@ func TestDemoRunsRestrictedInOurImage(t *testing.T) {
 	// As a user would: FROM our image, and the programs of the config beside it.
 	image := d.on(t, d.ours(t, "process-wrapper"), "e2e/demo", map[string]string{
 		"/bin/busybox": program, "/bin/hello": filepath.Join(bin, "hello"), "/bin/metrics-server": filepath.Join(bin, "metrics-server"),
+		"/bin/shared-lock":          filepath.Join(bin, "shared-lock"),
 		"/etc/process-wrapper.yaml": root + "/examples/demo.yaml",
 	}, "USER 0", `RUN ["/bin/busybox", "--install", "-s", "/bin"]`, "USER 65532:65532", `CMD ["-config", "/etc/process-wrapper.yaml"]`)
 	id := d.run(t, append(restricted, "--health-interval", "500ms", image)...)

@@ -195,6 +195,30 @@ func TestAnotherPodTakesOverFromAKilledOne(t *testing.T) {
 	b.ready()
 }
 
+func TestAWrapperThatWasStoppedGoesOn(t *testing.T) {
+	t.Parallel()
+	s := startSharedLock(t, t.TempDir())
+	config, file := holder(t, "ttlDuration: 1s", "backoff: {initial: 100ms}")
+	w := lockWrapper(t, config, s.url)
+	first := holds(t, file, 1)
+	w.signal(syscall.SIGSTOP)
+	dead(t, file, first.token)
+	w.signal(syscall.SIGCONT)
+	holds(t, file, 2)
+	judge(t, file)
+	if st := w.until("job", "is ready again", func(s state) bool { return s.Ready }); st.Restarts != 1 {
+		t.Errorf("%+v", st)
+	}
+	if err := os.WriteFile(filepath.Join(w.dir, "config.yaml"), []byte(strings.Replace(config, "  readiness: {lock: {ttlDuration: 1s}}\n", "", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.signal(syscall.SIGHUP)
+	w.until("job", "has no lock any more", func(s state) bool {
+		_, body := w.get("/v1/processes/job")
+		return s.Ready && s.Restarts == 2 && strings.Contains(body, `"lock":null`)
+	})
+}
+
 func TestALockThatIsFreedByForceKillsAndRestarts(t *testing.T) {
 	t.Parallel()
 	s := startSharedLock(t, t.TempDir())
@@ -256,11 +280,14 @@ func TestAStandbyKeepsThePodUnreadyWhereItIsToldTo(t *testing.T) {
 	t.Parallel()
 	s := startSharedLock(t, t.TempDir())
 	config, file := holder(t, "ttlDuration: 2s, standbyReady: false")
-	lockWrapper(t, config, s.url)
+	a := lockWrapper(t, config, s.url)
 	holds(t, file, 1)
 	b := lockWrapper(t, config, s.url)
 	b.in("job", "standby")
 	b.says(503, 200)
+	if status := ctlOut(t, a, "status"); !strings.Contains(status, "holds lock job") {
+		t.Errorf("ctl status of the holder says\n%s", status)
+	}
 	if status := ctlOut(t, b, "status"); !strings.Contains(status, "waiting for its lock") {
 		t.Errorf("ctl status says\n%s", status)
 	}
