@@ -1,6 +1,7 @@
 package lock
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -108,13 +109,15 @@ func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
 // serveV1 finds the operation of a path and the name of its lock.
 func (s *Server) serveV1(w http.ResponseWriter, r *http.Request, path string) error {
 	name := Name{Namespace: r.Header.Get("X-Lock-Namespace")}
-	if n := r.URL.Query().Get("namespace"); n != "" {
-		name.Namespace = n
+	if r.URL.RawQuery != "" {
+		if n := r.URL.Query().Get("namespace"); n != "" {
+			name.Namespace = n
+		}
 	}
 	if err := checkNamespace(name.Namespace); err != nil {
 		return err
 	}
-	op, raw, err := s.route(r.Method, path)
+	op, raw, err := route(r.Method, path)
 	if err != nil {
 		return err
 	}
@@ -123,56 +126,73 @@ func (s *Server) serveV1(w http.ResponseWriter, r *http.Request, path string) er
 			return bad("bad_key", "the key in the path is not percent-encoded: %v", err)
 		}
 	}
-	f := op[r.Method]
-	if f == nil {
-		var allow []string
-		for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
-			if op[m] != nil {
-				allow = append(allow, m)
-			}
+	for _, o := range op {
+		if o.method == r.Method {
+			return o.answer(s, w, r, name)
 		}
-		w.Header().Set("Allow", strings.Join(allow, ", "))
-		return &problem{http.StatusMethodNotAllowed, "method_not_allowed", "use " + strings.Join(allow, " or ")}
 	}
-	return f(w, r, name)
+	var allow []string
+	for _, o := range op {
+		allow = append(allow, o.method)
+	}
+	w.Header().Set("Allow", strings.Join(allow, ", "))
+	return &problem{http.StatusMethodNotAllowed, "method_not_allowed", "use " + strings.Join(allow, " or ")}
 }
 
-// handlers are what a path of /v1 can be asked for, by method.
-type handlers map[string]func(http.ResponseWriter, *http.Request, Name) error
+// operation is what a path of /v1 can be asked for by a method.
+type operation struct {
+	method string
+	answer func(*Server, http.ResponseWriter, *http.Request, Name) error
+}
+
+var (
+	ofLocks    = []operation{{http.MethodGet, (*Server).list}}
+	ofLock     = []operation{{http.MethodGet, (*Server).get}, {http.MethodDelete, (*Server).release}}
+	ofAcquire  = []operation{{http.MethodPost, (*Server).acquire}}
+	ofRenew    = []operation{{http.MethodPut, (*Server).renew}}
+	ofMany     = []operation{{http.MethodPut, (*Server).renewMany}}
+	ofValidate = []operation{{http.MethodGet, (*Server).validate}}
+	ofEvents   = []operation{{http.MethodGet, (*Server).serveEvents}}
+	ofSession  = []operation{{http.MethodDelete, (*Server).endSession}}
+)
 
 // route splits a path behind /v1/ into operation and key, which is still encoded.
-func (s *Server) route(method, path string) (handlers, string, error) {
+func route(method, path string) ([]operation, string, error) {
 	rest, isLock := strings.CutPrefix(path, "locks/")
 	session, isSession := strings.CutPrefix(path, "sessions/")
 	switch {
 	case path == "renew":
-		return handlers{http.MethodPut: s.renewMany}, "", nil
+		return ofMany, "", nil
 	case path == "events":
-		return handlers{http.MethodGet: s.serveEvents}, "", nil
+		return ofEvents, "", nil
 	case path == "locks":
-		return handlers{http.MethodGet: s.list}, "", nil
+		return ofLocks, "", nil
 	case isSession && session != "":
-		return handlers{http.MethodDelete: s.endSession}, session, nil
+		return ofSession, session, nil
 	case !isLock:
 		return nil, "", &problem{http.StatusNotFound, "not_found", "there is nothing at this path"}
 	case rest == "":
 		return nil, "", bad("bad_key", "the key is empty")
 	}
 	if at := strings.LastIndexByte(rest, '/'); at >= 0 {
-		op, known := map[string]handlers{
-			"acquire":  {http.MethodPost: s.acquire},
-			"renew":    {http.MethodPut: s.renew},
-			"validate": {http.MethodGet: s.validate},
-		}[rest[at+1:]]
+		var op []operation
+		switch rest[at+1:] {
+		case "acquire":
+			op = ofAcquire
+		case "renew":
+			op = ofRenew
+		case "validate":
+			op = ofValidate
+		}
 		// With DELETE a key may end in such a word, and with GET in acquire and renew.
-		if known && method != http.MethodDelete && (method != http.MethodGet || rest[at+1:] == "validate") {
+		if op != nil && method != http.MethodDelete && (method != http.MethodGet || rest[at+1:] == "validate") {
 			if at == 0 {
 				return nil, "", bad("bad_key", "the key is empty")
 			}
 			return op, rest[:at], nil
 		}
 	}
-	return handlers{http.MethodGet: s.get, http.MethodDelete: s.release}, rest, nil
+	return ofLock, rest, nil
 }
 
 // readJSON reads a body strictly.
@@ -181,10 +201,15 @@ func readJSON(w http.ResponseWriter, r *http.Request, into any) error {
 	if err != nil {
 		return err
 	}
+	return decodeJSON(body, into)
+}
+
+// decodeJSON is readJSON for a body that is read already.
+func decodeJSON(body []byte, into any) error {
 	if len(body) == 0 {
 		return nil // all fields are optional, or missed later by name
 	}
-	d := json.NewDecoder(strings.NewReader(string(body)))
+	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
 		return bad("bad_request", "the body is no JSON of this request: %v", err)
@@ -200,7 +225,7 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		w.Header().Set("Connection", "close") // or all of it would be read
 		return nil, &problem{http.StatusRequestEntityTooLarge, "too_large", "the body is larger than 64 KiB"}
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	body, err := readAll(http.MaxBytesReader(w, r.Body, maxBody), r.ContentLength)
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
@@ -209,6 +234,16 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		return nil, bad("bad_request", "read body: %v", err)
 	}
 	return body, nil
+}
+
+// readAll is io.ReadAll for what is as long as it says, mostly.
+func readAll(from io.Reader, length int64) ([]byte, error) {
+	var b bytes.Buffer
+	if length > 0 {
+		b.Grow(int(length) + bytes.MinRead)
+	}
+	_, err := b.ReadFrom(from)
+	return b.Bytes(), err
 }
 
 // refuse writes an error as JSON, with more fields beside it.
