@@ -35,8 +35,6 @@ type Server struct {
 	queues  queues
 	hub     hub
 
-	operations map[string]handlers // what can be asked for: made once, not for each request
-
 	draining chan struct{}
 	drain    sync.Once
 }
@@ -45,16 +43,6 @@ type Server struct {
 func NewServer(o Options) *Server {
 	s := &Server{access: o.Access, log: o.Log, draining: make(chan struct{})}
 	s.metrics = newMetrics(s, o.Registry)
-	s.operations = map[string]handlers{
-		opRenew:    {http.MethodPut: s.renewMany},
-		opEvents:   {http.MethodGet: s.serveEvents},
-		opLocks:    {http.MethodGet: s.list},
-		opSession:  {http.MethodDelete: s.endSession},
-		opLock:     {http.MethodGet: s.get, http.MethodDelete: s.release},
-		"acquire":  {http.MethodPost: s.acquire},
-		"renew":    {http.MethodPut: s.renew},
-		"validate": {http.MethodGet: s.validate},
-	}
 	return s
 }
 
@@ -129,7 +117,7 @@ func (s *Server) serveV1(w http.ResponseWriter, r *http.Request, path string) er
 	if err := checkNamespace(name.Namespace); err != nil {
 		return err
 	}
-	op, raw, err := s.route(r.Method, path)
+	op, raw, err := route(r.Method, path)
 	if err != nil {
 		return err
 	}
@@ -138,52 +126,64 @@ func (s *Server) serveV1(w http.ResponseWriter, r *http.Request, path string) er
 			return bad("bad_key", "the key in the path is not percent-encoded: %v", err)
 		}
 	}
-	f := op[r.Method]
-	if f == nil {
-		var allow []string
-		for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
-			if op[m] != nil {
-				allow = append(allow, m)
-			}
+	for _, o := range op {
+		if o.method == r.Method {
+			return o.answer(s, w, r, name)
 		}
-		w.Header().Set("Allow", strings.Join(allow, ", "))
-		return &problem{http.StatusMethodNotAllowed, "method_not_allowed", "use " + strings.Join(allow, " or ")}
 	}
-	return f(w, r, name)
+	var allow []string
+	for _, o := range op {
+		allow = append(allow, o.method)
+	}
+	w.Header().Set("Allow", strings.Join(allow, ", "))
+	return &problem{http.StatusMethodNotAllowed, "method_not_allowed", "use " + strings.Join(allow, " or ")}
 }
 
-// Operations of /v1 that are no word behind a key.
-const (
-	opRenew   = "/renew"
-	opEvents  = "/events"
-	opLocks   = "/locks"
-	opSession = "/session"
-	opLock    = "/lock"
+// operation is what a path of /v1 can be asked for by a method.
+type operation struct {
+	method string
+	answer func(*Server, http.ResponseWriter, *http.Request, Name) error
+}
+
+var (
+	ofLocks    = []operation{{http.MethodGet, (*Server).list}}
+	ofLock     = []operation{{http.MethodGet, (*Server).get}, {http.MethodDelete, (*Server).release}}
+	ofAcquire  = []operation{{http.MethodPost, (*Server).acquire}}
+	ofRenew    = []operation{{http.MethodPut, (*Server).renew}}
+	ofMany     = []operation{{http.MethodPut, (*Server).renewMany}}
+	ofValidate = []operation{{http.MethodGet, (*Server).validate}}
+	ofEvents   = []operation{{http.MethodGet, (*Server).serveEvents}}
+	ofSession  = []operation{{http.MethodDelete, (*Server).endSession}}
 )
 
-// handlers are what a path of /v1 can be asked for, by method.
-type handlers map[string]func(http.ResponseWriter, *http.Request, Name) error
-
 // route splits a path behind /v1/ into operation and key, which is still encoded.
-func (s *Server) route(method, path string) (handlers, string, error) {
+func route(method, path string) ([]operation, string, error) {
 	rest, isLock := strings.CutPrefix(path, "locks/")
 	session, isSession := strings.CutPrefix(path, "sessions/")
 	switch {
 	case path == "renew":
-		return s.operations[opRenew], "", nil
+		return ofMany, "", nil
 	case path == "events":
-		return s.operations[opEvents], "", nil
+		return ofEvents, "", nil
 	case path == "locks":
-		return s.operations[opLocks], "", nil
+		return ofLocks, "", nil
 	case isSession && session != "":
-		return s.operations[opSession], session, nil
+		return ofSession, session, nil
 	case !isLock:
 		return nil, "", &problem{http.StatusNotFound, "not_found", "there is nothing at this path"}
 	case rest == "":
 		return nil, "", bad("bad_key", "the key is empty")
 	}
 	if at := strings.LastIndexByte(rest, '/'); at >= 0 {
-		op := s.operations[rest[at+1:]]
+		var op []operation
+		switch rest[at+1:] {
+		case "acquire":
+			op = ofAcquire
+		case "renew":
+			op = ofRenew
+		case "validate":
+			op = ofValidate
+		}
 		// With DELETE a key may end in such a word, and with GET in acquire and renew.
 		if op != nil && method != http.MethodDelete && (method != http.MethodGet || rest[at+1:] == "validate") {
 			if at == 0 {
@@ -192,7 +192,7 @@ func (s *Server) route(method, path string) (handlers, string, error) {
 			return op, rest[:at], nil
 		}
 	}
-	return s.operations[opLock], rest, nil
+	return ofLock, rest, nil
 }
 
 // readJSON reads a body strictly.
@@ -201,11 +201,13 @@ func readJSON(w http.ResponseWriter, r *http.Request, into any) error {
 	if err != nil {
 		return err
 	}
+	return decodeJSON(body, into)
+}
+
+// decodeJSON is readJSON for a body that is read already.
+func decodeJSON(body []byte, into any) error {
 	if len(body) == 0 {
 		return nil // all fields are optional, or missed later by name
-	}
-	if quick, ok := into.(interface{ scan(body []byte) bool }); ok && quick.scan(body) {
-		return nil
 	}
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
@@ -223,14 +225,7 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		w.Header().Set("Connection", "close") // or all of it would be read
 		return nil, &problem{http.StatusRequestEntityTooLarge, "too_large", "the body is larger than 64 KiB"}
 	}
-	var body []byte
-	var err error
-	if r.ContentLength >= 0 {
-		body = make([]byte, r.ContentLength)
-		_, err = io.ReadFull(r.Body, body)
-	} else {
-		body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	}
+	body, err := readAll(http.MaxBytesReader(w, r.Body, maxBody), r.ContentLength)
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
@@ -239,6 +234,16 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		return nil, bad("bad_request", "read body: %v", err)
 	}
 	return body, nil
+}
+
+// readAll is io.ReadAll for what is as long as it says, mostly.
+func readAll(from io.Reader, length int64) ([]byte, error) {
+	var b bytes.Buffer
+	if length > 0 {
+		b.Grow(int(length) + bytes.MinRead)
+	}
+	_, err := b.ReadFrom(from)
+	return b.Bytes(), err
 }
 
 // refuse writes an error as JSON, with more fields beside it.

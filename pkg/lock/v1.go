@@ -1,6 +1,7 @@
 package lock
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/http"
@@ -52,8 +53,10 @@ func (s *Server) acquire(w http.ResponseWriter, r *http.Request, name Name) erro
 	if err := readJSON(w, r, &body); err != nil {
 		return err
 	}
-	if text := r.URL.Query().Get("wait"); text != "" {
-		body.Wait = text
+	if r.URL.RawQuery != "" {
+		if text := r.URL.Query().Get("wait"); text != "" {
+			body.Wait = text
+		}
 	}
 	req, wait, err := body.request(name)
 	if err != nil {
@@ -112,19 +115,52 @@ func (s *Server) renew(w http.ResponseWriter, r *http.Request, name Name) error 
 	if err := s.may(r, hold, name); err != nil {
 		return err
 	}
-	var body tokenBody
-	if err := readJSON(w, r, &body); err != nil {
+	text, err := readBody(w, r)
+	if err != nil {
 		return err
 	}
-	if body.Token <= 0 {
-		return bad("bad_request", "token %d is no token: it is the number that acquire returned", body.Token)
+	token, err := decodeToken(text)
+	if err != nil {
+		return err
 	}
-	answer := s.renewAll(r, []Ref{{name, body.Token}})[0]
+	if token <= 0 {
+		return bad("bad_request", "token %d is no token: it is the number that acquire returned", token)
+	}
+	answer := s.renewAll(r, []Ref{{name, token}})[0]
 	if answer.Err != nil {
 		return answer.Err
 	}
-	writeJSON(w, http.StatusOK, renewedJSON{Key: name.Key, Token: body.Token, TTL: answer.TTL.Milliseconds()})
+	writeJSON(w, http.StatusOK, renewedJSON{Key: name.Key, Token: token, TTL: answer.TTL.Milliseconds()})
 	return nil
+}
+
+// decodeToken reads {"token":123}. What is written so is read without reflection.
+func decodeToken(text []byte) (int64, error) {
+	if digits, ok := bytes.CutPrefix(text, []byte(`{"token":`)); ok {
+		digits, ok = bytes.CutSuffix(digits, []byte{'}'})
+		if n, good := smallNumber(digits); ok && good {
+			return n, nil
+		}
+	}
+	var body struct {
+		Token int64 `json:"token"`
+	}
+	err := decodeJSON(text, &body)
+	return body.Token, err
+}
+
+// smallNumber reads what is 1 to 18 digits and begins with another than 0.
+func smallNumber(digits []byte) (n int64, ok bool) {
+	if len(digits) < 1 || len(digits) > 18 || digits[0] == '0' {
+		return 0, false
+	}
+	for _, c := range digits {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = 10*n + int64(c-'0')
+	}
+	return n, true
 }
 
 func (s *Server) renewAll(r *http.Request, refs []Ref) []Renewal {
@@ -140,7 +176,9 @@ func (s *Server) renewAll(r *http.Request, refs []Ref) []Renewal {
 
 // renewMany answers PUT /v1/renew.
 func (s *Server) renewMany(w http.ResponseWriter, r *http.Request, name Name) error {
-	var body refsBody
+	var body struct {
+		Locks []refJSON `json:"locks"`
+	}
 	if err := readJSON(w, r, &body); err != nil {
 		return err
 	}
