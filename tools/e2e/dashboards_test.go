@@ -136,40 +136,53 @@ func (d dashboard) expressions() []string {
 
 func TestTheDashboardsAreWhole(t *testing.T) {
 	for name, d := range dashboards(t) {
-		if d.UID != name || d.Title != name {
-			t.Errorf("%s has the uid %q and the title %q", name, d.UID, d.Title)
-		}
-		variables := "__rate_interval"
-		for _, v := range d.Templating.List {
-			variables += " " + v.Name
-			if v.Type == "query" && !strings.HasPrefix(v.Definition, "label_values(") {
-				t.Errorf("%s: variable %s is %q", name, v.Name, v.Definition)
+		t.Run(name, func(t *testing.T) {
+			if d.UID != name || d.Title != name {
+				t.Errorf("it has the uid %q and the title %q", d.UID, d.Title)
 			}
-		}
-		taken := map[[2]int]string{}
-		for i, p := range d.Panels {
-			if p.ID != i+1 {
-				t.Errorf("%s: panel %q has the id %d, not %d", name, p.Title, p.ID, i+1)
-			}
-			for x := p.GridPos.X; x < p.GridPos.X+p.GridPos.W; x++ {
-				for y := p.GridPos.Y; y < p.GridPos.Y+p.GridPos.H; y++ {
-					if other := taken[[2]int{x, y}]; other != "" || x >= 24 {
-						t.Fatalf("%s: panel %q lies on %q or outside", name, p.Title, other)
-					}
-					taken[[2]int{x, y}] = p.Title
+			d.checkLayout(t)
+			d.checkPanels(t)
+		})
+	}
+}
+
+// checkLayout fails where a panel lies on another one or outside.
+func (d dashboard) checkLayout(t *testing.T) {
+	t.Helper()
+	taken := map[[2]int]string{}
+	for _, p := range d.Panels {
+		for x := p.GridPos.X; x < p.GridPos.X+p.GridPos.W; x++ {
+			for y := p.GridPos.Y; y < p.GridPos.Y+p.GridPos.H; y++ {
+				if other := taken[[2]int{x, y}]; other != "" || x >= 24 {
+					t.Fatalf("panel %q lies on %q or outside", p.Title, other)
 				}
+				taken[[2]int{x, y}] = p.Title
 			}
-			if p.Type == "row" {
-				continue
-			}
-			if len(p.Targets) == 0 || p.Datasource.UID != "${datasource}" || p.FieldConfig.Defaults.Unit == "" {
-				t.Errorf("%s: panel %q is not whole: %+v", name, p.Title, p)
-			}
-			for _, target := range p.Targets {
-				for _, m := range regexp.MustCompile(`\$(\w+)`).FindAllStringSubmatch(target.Expr, -1) {
-					if !slices.Contains(strings.Fields(variables), m[1]) {
-						t.Errorf("%s: panel %q: there is no variable %s", name, p.Title, m[1])
-					}
+		}
+	}
+}
+
+// checkPanels fails where a panel or variable lacks something or names a variable that is not there.
+func (d dashboard) checkPanels(t *testing.T) {
+	t.Helper()
+	variables := []string{"__rate_interval"}
+	for _, v := range d.Templating.List {
+		variables = append(variables, v.Name)
+		if v.Type == "query" && !strings.HasPrefix(v.Definition, "label_values(") {
+			t.Errorf("variable %s is %q", v.Name, v.Definition)
+		}
+	}
+	for i, p := range d.Panels {
+		if p.ID != i+1 {
+			t.Errorf("panel %q has the id %d, not %d", p.Title, p.ID, i+1)
+		}
+		if p.Type != "row" && (len(p.Targets) == 0 || p.Datasource.UID != "${datasource}" || p.FieldConfig.Defaults.Unit == "") {
+			t.Errorf("panel %q is not whole: %+v", p.Title, p)
+		}
+		for _, target := range p.Targets {
+			for _, m := range regexp.MustCompile(`\$(\w+)`).FindAllStringSubmatch(target.Expr, -1) {
+				if !slices.Contains(variables, m[1]) {
+					t.Errorf("panel %q: there is no variable %s", p.Title, m[1])
 				}
 			}
 		}
