@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"syscall"
 	"time"
 
@@ -228,41 +230,56 @@ func (w *ward) strikeBlind() {
 	}
 }
 
-// find returns what is alive of a ward. Its process is known by pid and start. What is in its group
-// or session is its own as long as the process is there, dead or alive: nobody else can have its
-// number. All that is below what belongs to it does, what did before, and what has its cookie.
+// find returns what is alive of a ward, parents before their children: who is killed first cannot
+// react to the end of the other.
 func (w *ward) find(procs map[int]*proc, run string) []proc {
 	root := procs[int(w.PID)]
-	stable := root != nil && root.start == w.Start
-	verdicts := make(map[int]bool, len(procs))
-	var owned func(p *proc) bool
-	owned = func(p *proc) bool {
-		if v, ok := verdicts[p.pid]; ok {
-			return v
-		}
-		verdicts[p.pid] = false // ends a circle, which only a torn read can make
-		id := identity{p.pid, p.start}
-		v := w.seen[id] || stable && (p.pid == root.pid || p.pgrp == root.pid || p.sid == root.pid)
-		if parent := procs[p.ppid]; !v && parent != nil && parent.start <= p.start {
-			v = owned(parent)
-		}
-		if !v {
-			seq, _ := readCookie(p.pid, run) // it may be gone, or not ours to read
-			v = seq == w.Seq
-		}
-		verdicts[p.pid] = v
-		if v {
-			w.seen[id] = true
-		}
-		return v
-	}
+	h := hunt{w, procs, run, root != nil && root.start == w.Start, make(map[int]bool, len(procs))}
 	var left []proc
 	for _, p := range procs {
-		if p.pid != os.Getpid() && owned(p) && p.alive() {
+		if p.pid != os.Getpid() && h.owned(p) && p.alive() {
 			left = append(left, *p)
 		}
 	}
+	slices.SortFunc(left, func(a, b proc) int { return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.pid, b.pid)) })
 	return left
+}
+
+// hunt is one look for what belongs to a ward: its process, known by pid and start; what is in that
+// one's group or session as long as it is there, dead or alive, since nobody else can have its number;
+// what has the cookie; what did belong to it before; and all that is below any of these.
+type hunt struct {
+	*ward
+	procs    map[int]*proc
+	run      string
+	stable   bool // its process is there
+	verdicts map[int]bool
+}
+
+func (h *hunt) owned(p *proc) bool {
+	if v, ok := h.verdicts[p.pid]; ok {
+		return v
+	}
+	h.verdicts[p.pid] = false // ends a circle, which only a torn read can make
+	id := identity{p.pid, p.start}
+	v := h.seen[id] || h.named(p)
+	if parent := h.procs[p.ppid]; !v && parent != nil && parent.start <= p.start {
+		v = h.owned(parent)
+	}
+	if !v {
+		seq, _ := readCookie(p.pid, h.run) // it may be gone, or not ours to read
+		v = seq == h.Seq
+	}
+	h.verdicts[p.pid] = v
+	if v {
+		h.seen[id] = true
+	}
+	return v
+}
+
+func (h *hunt) named(p *proc) bool {
+	root := int(h.PID)
+	return h.stable && (p.pid == root || p.pgrp == root || p.sid == root)
 }
 
 // boottime goes on while the machine is suspended, as Go's own clock does not.

@@ -122,7 +122,7 @@ func TestALockIsLostInTimeUnderEveryFault(t *testing.T) {
 func TestAShortFaultIsSurvived(t *testing.T) {
 	s := startServer(t)
 	leakless(t)
-	g := guard(t, time.Second, s.URL)
+	g := guard(t, 2*time.Second, s.URL)
 	acquire(t, g)
 	for _, f := range []fault{internalError, hangUp, lost, slow(100 * time.Millisecond)} {
 		s.fails(f)
@@ -141,10 +141,10 @@ func TestAnotherReplicaRenews(t *testing.T) {
 	defer broken.Close()
 	defer broken.CloseClientConnections()
 	other := front(t, s.URL)
-	g := guard(t, 1500*time.Millisecond, other.URL, broken.URL, s.URL)
+	g := guard(t, 3*time.Second, other.URL, broken.URL, s.URL)
 	acquire(t, g)
 	other.fails(frozen)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	if err := g.Hold(ctx); err != nil {
 		t.Error(err)

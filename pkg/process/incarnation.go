@@ -340,12 +340,9 @@ func (l *incarnation) stop() error {
 		return cause
 	case <-ctx.Done():
 	}
-	select {
-	case <-l.child.Exited(): // the loss of the guard killed it
-		return cause
-	default:
+	if l.lost() == nil { // else who watches the guard does it
+		_ = l.child.Signal(syscall.SIGKILL)
 	}
-	_ = l.child.Signal(syscall.SIGKILL)
 	<-l.child.Exited()
 	var exit *ExitError // it may have ended in time, and nobody looked
 	p.killed = errors.As(l.child.Exit(), &exit) && exit.Signal == syscall.SIGKILL

@@ -38,10 +38,8 @@ func startLockProxy(t *testing.T, behind string) *lockProxy {
 		t.Fatal(err)
 	}
 	p := &lockProxy{}
-	pass := httputil.NewSingleHostReverseProxy(u)
-	pass.FlushInterval = -1
+	pass := &httputil.ReverseProxy{FlushInterval: -1, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u) }}
 	pass.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }
-	pass.Rewrite, pass.Director = func(r *httputil.ProxyRequest) { r.SetURL(u) }, nil
 	pass.ModifyResponse = func(r *http.Response) error {
 		if m := r.Request.Method; r.StatusCode < 300 && (m == http.MethodPut || m == http.MethodPost) {
 			p.mu.Lock()
