@@ -102,6 +102,33 @@ func linearizable(ops []lockOp) porcupine.CheckResult {
 	return porcupine.CheckOperationsTimeout(lockModel, history, time.Minute)
 }
 
+// culprits shows, for each key whose history is illegal, its shortest beginning that is, by its end.
+func culprits(ops []lockOp) (found []string) {
+	byKey := map[string][]lockOp{}
+	for _, op := range ops {
+		byKey[op.key] = append(byKey[op.key], op)
+	}
+	for key, all := range byKey {
+		if linearizable(all) != porcupine.Illegal {
+			continue
+		}
+		slices.SortFunc(all, func(a, b lockOp) int { return cmp.Compare(a.ret, b.ret) })
+		n, _ := slices.BinarySearchFunc(all, true, func(op lockOp, _ bool) int {
+			upTo := slices.DeleteFunc(slices.Clone(all), func(o lockOp) bool { return o.ret > op.ret && (o.what != opExpire || o.call > op.ret) })
+			if linearizable(upTo) == porcupine.Illegal {
+				return 0
+			}
+			return -1
+		})
+		for _, op := range all[max(n-12, 0):min(n+3, len(all))] {
+			found = append(found, fmt.Sprintf("%s: client %d %s %s token %d from %d to %d ms", key, op.client,
+				[]string{"acquire", "renew", "validate", "release", "expire"}[op.what], []string{"ok", "refused", "unknown"}[op.result], op.token,
+				op.call/1e6, op.ret/1e6))
+		}
+	}
+	return found
+}
+
 // never is the end of what may happen at any later time.
 const never = math.MaxInt64 / 2
 
