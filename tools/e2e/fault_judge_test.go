@@ -11,6 +11,14 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
+// lockName tells one holding of a key from others. Keys that are written together have one token.
+type lockName struct {
+	key   string
+	token int64
+}
+
+func (o lockOp) name() lockName { return lockName{o.key, o.token} }
+
 // What a client asks for. expire stands for what the server may do by itself.
 const (
 	opAcquire = iota
@@ -102,6 +110,51 @@ func linearizable(ops []lockOp) porcupine.CheckResult {
 	return porcupine.CheckOperationsTimeout(lockModel, history, time.Minute)
 }
 
+// culprits shows what clients saw of each lock that another one got, or that was refused to its
+// holder, before it could have ended.
+func culprits(ops []lockOp) (found []string) {
+	type life struct {
+		ops []lockOp
+		end int64 // the earliest
+	}
+	lives := map[lockName]*life{}
+	for _, op := range ops {
+		if op.token == 0 {
+			continue
+		}
+		if lives[op.name()] == nil {
+			lives[op.name()] = &life{end: never}
+		}
+		l := lives[op.name()]
+		l.ops = append(l.ops, op)
+		if op.what == opExpire || op.what == opRelease && op.result == done {
+			l.end = min(l.end, op.call)
+		}
+	}
+	for name, l := range lives {
+		early := ""
+		for _, op := range l.ops {
+			if op.result == refused && op.ret < l.end {
+				early = "was refused to its holder"
+			}
+		}
+		for other, next := range lives {
+			if other.key == name.key && other.token > name.token && next.ops[0].ret < l.end {
+				early = fmt.Sprintf("was given away as %d at %d ms", other.token, next.ops[0].ret/1e6)
+			}
+		}
+		if early == "" {
+			continue
+		}
+		found = append(found, fmt.Sprintf("%s: token %d %s:", name.key, name.token, early))
+		for _, op := range l.ops {
+			found = append(found, fmt.Sprintf("  client %d %s %s from %d to %d ms", op.client, []string{"acquire", "renew", "validate", "release", "expire"}[op.what],
+				[]string{"ok", "refused", "unknown"}[op.result], op.call/1e6, op.ret/1e6))
+		}
+	}
+	return found
+}
+
 // never is the end of what may happen at any later time.
 const never = math.MaxInt64 / 2
 
@@ -114,17 +167,17 @@ const ghostTime = 15 * time.Second
 // without an answer are left out: those for a lock make nobody a holder, but may be why another one
 // was refused, about which then nothing is said, either.
 func certain(ops []lockOp, ttl time.Duration) (all []lockOp) {
-	over := map[int64]int64{} // by token: when the lock may end
+	over := map[lockName]int64{} // when the lock may end
 	for _, op := range ops {
 		if op.result == done && (op.what == opAcquire || op.what == opRenew) {
-			over[op.token] = max(over[op.token], op.call+int64(ttl))
+			over[op.name()] = max(over[op.name()], op.call+int64(ttl))
 		}
 	}
 	grants, ghosts := map[string][]lockOp{}, map[string][]int64{}
 	for _, op := range ops {
 		switch {
-		case op.what == opRelease && op.result == unknown && over[op.token] > 0:
-			over[op.token] = min(over[op.token], op.call)
+		case op.what == opRelease && op.result == unknown && over[op.name()] > 0:
+			over[op.name()] = min(over[op.name()], op.call)
 		case op.what == opAcquire && op.result == unknown:
 			ghosts[op.key] = append(ghosts[op.key], op.call)
 		case op.what == opAcquire && op.result == done:
@@ -142,7 +195,7 @@ func certain(ops []lockOp, ttl time.Duration) (all []lockOp) {
 		if op.what != opAcquire || op.result != done {
 			continue
 		}
-		end := lockOp{what: opExpire, key: op.key, token: op.token, call: over[op.token], ret: never}
+		end := lockOp{what: opExpire, key: op.key, token: op.token, call: over[op.name()], ret: never}
 		for _, later := range grants[op.key] {
 			if later.token > op.token {
 				end.ret = min(end.ret, max(later.ret, end.call))
@@ -179,6 +232,13 @@ func TestJudges(t *testing.T) {
 		if got := linearizable(certain(test.ops, time.Second)); got != test.want {
 			t.Errorf("%s: %s, want %s", name, got, test.want)
 		}
+	}
+	other := func(what int, call, ret int64) lockOp {
+		return lockOp{what: what, key: "other", token: 5, call: call, ret: ret}
+	}
+	both := []lockOp{acquire(1, 5, 0, 1), other(opAcquire, 0, 1), other(opRenew, second/2, second/2+1), acquire(2, 6, second*11/10, second*12/10)}
+	if got := linearizable(certain(both, time.Second)); got != porcupine.Ok {
+		t.Errorf("two keys that got one token: %s", got)
 	}
 	for want, all := range map[int][]interval{
 		0: {{"a", 1, 0, 10}, {"b", 2, 10, 20}},

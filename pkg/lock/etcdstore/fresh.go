@@ -17,15 +17,15 @@ type freshness struct {
 }
 
 // read says that etcd answered a linearizable read, sent at a time, with a revision. If all events up
-// to it are applied, nothing had changed at that time that is not known here.
-func (f *freshness) read(sent, revision int64) {
-	if seen := f.seen.Load(); sent == 0 || seen == 0 || seen < revision {
-		return
+// to it are applied, nothing had changed at that time that is not known here, and it is true.
+func (f *freshness) read(sent, revision int64) bool {
+	if seen := f.seen.Load(); seen == 0 || seen < revision {
+		return false
 	}
 	for {
 		at := f.at.Load()
 		if at >= sent || f.at.CompareAndSwap(at, sent) {
-			return
+			return true
 		}
 	}
 }

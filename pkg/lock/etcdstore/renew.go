@@ -122,7 +122,6 @@ func (s *Store) renewOne(ctx context.Context, ref lock.Ref, key string, kv *mvcc
 	if err := s.ensure(ctx, l, v.keep()); err != nil {
 		return s.orGone(ctx, ref, err)
 	}
-	taken := v.Replica != s.replica
 	v.Replica = s.replica
 	v.Nonce += "+" // so that no other state of the key has this value
 	if len(v.Nonce) > 64 {
@@ -141,7 +140,7 @@ func (s *Store) renewOne(ctx context.Context, ref lock.Ref, key string, kv *mvcc
 	if err := s.ensure(ctx, l, v.keep()); err != nil {
 		return s.orGone(ctx, ref, err)
 	}
-	k := &kept{ref: ref, key: key, modified: o.revision, keep: v.keep(), value: v, lease: l, taken: taken}
+	k := &kept{ref: ref, key: key, modified: o.revision, keep: v.keep(), value: v, lease: l, taken: true}
 	if !s.timers.add(k) {
 		return lock.Renewal{Err: errors.New("the lock is being changed")}
 	}

@@ -96,7 +96,7 @@ func New(etcd *clientv3.Client, o Options) *Store {
 	s.pool.store, s.keepalives.store, s.timers.store = s, s, s
 	s.timers.wake = make(chan struct{}, 1)
 	s.writes = batcher[*write, lock.Name]{limit: maxWrites, most: maxOps, key: func(w *write) lock.Name { return w.name }, run: s.commitAll, wg: &s.wg}
-	s.checks = batcher[*check, *check]{limit: maxCheckers, most: maxOps, key: func(c *check) *check { return c }, run: s.checkAll, wg: &s.wg}
+	s.checks = batcher[*check, *check]{limit: maxCheckers, most: maxChecks, key: func(c *check) *check { return c }, run: s.checkAll, wg: &s.wg}
 	s.metrics = newMetrics(s, o.Registry)
 	return s
 }

@@ -19,7 +19,7 @@ type kept struct {
 	keep     time.Duration
 	value    value
 	lease    *lease
-	taken    bool // from another replica
+	taken    bool // perhaps from another replica, also when the value that was read said something else
 
 	// Guarded by timers.mu.
 	due    time.Time

@@ -5,12 +5,13 @@
 package main
 
 import (
-	"bytes"
+	"bufio"
 	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"slices"
@@ -104,7 +105,6 @@ func classicAcquire(ctx context.Context, c *clientv3.Client, key, value string) 
 type driver struct {
 	url, etcd, mode, key string
 	clients, batch       int
-	http                 *http.Client
 	raw                  *clientv3.Client
 	failed               atomic.Int64
 }
@@ -120,7 +120,6 @@ func drive(args []string) error {
 	fs.IntVar(&d.batch, "batch", 1, "keys of a renewal")
 	seconds := fs.Float64("seconds", 2, "")
 	_ = fs.Parse(args)
-	d.http = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: d.clients}}
 	if d.etcd != "" {
 		c, err := clientv3.New(clientv3.Config{Endpoints: []string{d.etcd}, DialTimeout: 5 * time.Second})
 		if err != nil {
@@ -181,10 +180,17 @@ func (d *driver) run(most time.Duration) string {
 // client prepares one client and returns its operation.
 func (d *driver) client(i int) func(n int) error {
 	name := func(n int) string { return fmt.Sprintf("%s-%d-%d", d.key, i, n) }
+	if d.mode == "raw" {
+		return func(n int) error { return d.rawAcquire(name(n)) }
+	}
+	w, err := d.dial()
+	if err != nil {
+		return func(int) error { return err }
+	}
 	switch d.mode {
 	case "classic":
 		return func(n int) error {
-			_, err := d.ask("POST", "/lease", `{"key":"`+name(n)+`","value":"v"}`, 201)
+			_, err := w.ask("POST", "/lease", `{"key":"`+name(n)+`","value":"v"}`, 201)
 			return err
 		}
 	case "own", "session":
@@ -193,26 +199,24 @@ func (d *driver) client(i int) func(n int) error {
 			extra = fmt.Sprintf(`,"session":"%s-session-%012d"`, d.key, i)
 		}
 		return func(n int) error {
-			_, err := d.ask("POST", "/v1/locks/"+name(n)+"/acquire", `{"owner":"bench","ttl":"1h"`+extra+`}`, 201)
+			_, err := w.ask("POST", "/v1/locks/"+name(n)+"/acquire", `{"owner":"bench","ttl":"1h"`+extra+`}`, 201)
 			return err
 		}
-	case "raw":
-		return func(n int) error { return d.rawAcquire(name(n)) }
 	case "classic-renew":
-		id, err := d.ask("POST", "/lease", `{"key":"`+name(0)+`","value":"v"}`, 201)
+		id, err := w.ask("POST", "/lease", `{"key":"`+name(0)+`","value":"v"}`, 201)
 		return func(int) error {
 			if err != nil {
 				return err
 			}
-			_, err := d.ask("POST", "/keepalive", id, 200)
+			_, err := w.ask("POST", "/keepalive", id, 200)
 			return err
 		}
 	}
-	return d.renewer(name)
+	return d.renewer(w, name)
 }
 
 // renewer holds locks and renews them all in one request.
-func (d *driver) renewer(name func(int) string) func(int) error {
+func (d *driver) renewer(w *wire, name func(int) string) func(int) error {
 	type ref struct {
 		Key   string `json:"key"`
 		Token int64  `json:"token"`
@@ -226,7 +230,7 @@ func (d *driver) renewer(name func(int) string) func(int) error {
 		session = `,"session":"` + name(0) + `-0123456789abcdef"`
 	}
 	for n := range d.batch {
-		text, err := d.ask("POST", "/v1/locks/"+name(n)+"/acquire", `{"owner":"bench","ttl":"1h"`+session+`}`, 201)
+		text, err := w.ask("POST", "/v1/locks/"+name(n)+"/acquire", `{"owner":"bench","ttl":"1h"`+session+`}`, 201)
 		var got ref
 		if err == nil {
 			err = json.Unmarshal([]byte(text), &got)
@@ -247,7 +251,7 @@ func (d *driver) renewer(name func(int) string) func(int) error {
 		if failed != nil {
 			return failed
 		}
-		answer, err := d.ask("PUT", path, string(text), 200)
+		answer, err := w.ask("PUT", path, string(text), 200)
 		if err == nil && (strings.Contains(answer, `"gone"`) || strings.Contains(answer, `"unknown"`)) {
 			err = fmt.Errorf("not renewed: %s", answer)
 		}
@@ -269,12 +273,30 @@ func (d *driver) rawAcquire(key string) error {
 	return err
 }
 
-func (d *driver) ask(method, path, body string, want int) (string, error) {
-	req, err := http.NewRequest(method, d.url+path, bytes.NewReader([]byte(body)))
+// wire is a connection of one client to the server. It does without net/http's client, whose CPU time
+// would be most of what all clients together need.
+type wire struct {
+	conn net.Conn
+	in   *bufio.Reader
+	host string
+	out  []byte
+}
+
+func (d *driver) dial() (*wire, error) {
+	host := strings.TrimPrefix(d.url, "http://")
+	conn, err := net.Dial("tcp", host)
 	if err != nil {
+		return nil, err
+	}
+	return &wire{conn: conn, in: bufio.NewReader(conn), host: host}, nil
+}
+
+func (w *wire) ask(method, path, body string, want int) (string, error) {
+	w.out = fmt.Appendf(w.out[:0], "%s %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s", method, path, w.host, len(body), body)
+	if _, err := w.conn.Write(w.out); err != nil {
 		return "", err
 	}
-	resp, err := d.http.Do(req)
+	resp, err := http.ReadResponse(w.in, nil)
 	if err != nil {
 		return "", err
 	}
