@@ -29,7 +29,7 @@ func newMerger(f *flags, log *slog.Logger) *prommerge.Merger {
 		EmptyOnFailure: f.PrommergeEmptyOnFailure,
 		OmitMeta:       f.PrommergeOmitMeta,
 		SuppressErrors: f.PrommergeSupressErrors,
-		Encodings:      []prommerge.Encoding{compress.Gzip()}, // zstd is 0.27 MiB more of program, and Prometheus asks for gzip
+		Encodings:      []prommerge.Encoding{compress.Gzip()},              // zstd is 0.27 MiB more of program, and Prometheus asks for gzip
 		Limits:         prommerge.Limits{TotalBytes: 128 << 20, Merges: 4}, // this is memory of PID 1
 		Logger:         log,
 	})
