@@ -175,17 +175,7 @@ func route(method, path string) ([]operation, string, error) {
 		return nil, "", bad("bad_key", "the key is empty")
 	}
 	if at := strings.LastIndexByte(rest, '/'); at >= 0 {
-		var op []operation
-		switch rest[at+1:] {
-		case "acquire":
-			op = ofAcquire
-		case "renew":
-			op = ofRenew
-		case "validate":
-			op = ofValidate
-		}
-		// With DELETE a key may end in such a word, and with GET in acquire and renew.
-		if op != nil && method != http.MethodDelete && (method != http.MethodGet || rest[at+1:] == "validate") {
+		if op := named(method, rest[at+1:]); op != nil {
 			if at == 0 {
 				return nil, "", bad("bad_key", "the key is empty")
 			}
@@ -193,6 +183,24 @@ func route(method, path string) ([]operation, string, error) {
 		}
 	}
 	return ofLock, rest, nil
+}
+
+// named returns the operation that the last part of a path is the name of. With DELETE a key may end
+// in such a word, and with GET in acquire and renew.
+func named(method, word string) []operation {
+	switch {
+	case method == http.MethodDelete:
+		return nil
+	case word == "validate":
+		return ofValidate
+	case method == http.MethodGet:
+		return nil
+	case word == "acquire":
+		return ofAcquire
+	case word == "renew":
+		return ofRenew
+	}
+	return nil
 }
 
 // readJSON reads a body strictly.

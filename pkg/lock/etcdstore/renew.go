@@ -34,18 +34,35 @@ func (s *Store) Renew(ctx context.Context, refs []lock.Ref) []lock.Renewal {
 func (s *Store) renewKept(ctx context.Context, refs []lock.Ref, answers []lock.Renewal) (rest []int) {
 	fresh := s.fresh.now() // before it is looked up what is held
 	holds := make([]*kept, len(refs))
+	for i, ref := range refs {
+		holds[i] = s.timers.hold(ref)
+	}
 	var checks []check
 	if !fresh {
-		checks = make([]check, len(refs))
+		checks = s.askFor(holds)
 	}
-	for i, ref := range refs {
-		k := s.timers.hold(ref)
+	for i, k := range holds {
 		if k == nil {
 			rest = append(rest, i)
 			continue
 		}
-		holds[i] = k
-		if fresh {
+		var told <-chan verdict
+		if !fresh {
+			told = checks[i].done
+		}
+		var decided bool
+		if answers[i], decided = s.renewHeld(ctx, k, told); !decided {
+			rest = append(rest, i)
+		}
+	}
+	return rest
+}
+
+// askFor lets etcd be asked whether locks are still as this replica wrote them.
+func (s *Store) askFor(holds []*kept) []check {
+	checks := make([]check, len(holds))
+	for i, k := range holds {
+		if k == nil {
 			continue
 		}
 		checks[i] = check{key: k.key, revision: k.modified, done: make(chan verdict, 1)}
@@ -53,34 +70,33 @@ func (s *Store) renewKept(ctx context.Context, refs []lock.Ref, answers []lock.R
 			checks[i].done <- verdict{err: errClosed}
 		}
 	}
-	for i, k := range holds {
-		if k == nil {
-			continue
-		}
-		err := s.ensure(ctx, k.lease, k.keep)
-		v := verdict{same: true}
-		if !fresh {
-			select {
-			case v = <-checks[i].done:
-			case <-ctx.Done():
-				v = verdict{err: context.Cause(ctx)}
-			}
-		}
-		if v.err != nil {
-			err = v.err
-		}
-		good := err == nil && v.same && k.lease.lives(k.keep)
-		kept := s.timers.done(k, good)
-		switch {
-		case good && kept:
-			answers[i] = lock.Renewal{TTL: k.value.ttl()}
-		case err != nil && !errors.Is(err, errLeaseGone):
-			answers[i].Err = err
-		default:
-			rest = append(rest, i) // gone, or another's: ask etcd
+	return checks
+}
+
+// renewHeld renews one, if etcd tells that it is the same; nil: that is known. It is undecided when
+// the lock is gone, or another's.
+func (s *Store) renewHeld(ctx context.Context, k *kept, told <-chan verdict) (answer lock.Renewal, decided bool) {
+	err := s.ensure(ctx, k.lease, k.keep)
+	v := verdict{same: true}
+	if told != nil {
+		select {
+		case v = <-told:
+		case <-ctx.Done():
+			v = verdict{err: context.Cause(ctx)}
 		}
 	}
-	return rest
+	if v.err != nil {
+		err = v.err
+	}
+	good := err == nil && v.same && k.lease.lives(k.keep)
+	kept := s.timers.done(k, good)
+	switch {
+	case good && kept:
+		return lock.Renewal{TTL: k.value.ttl()}, true
+	case err != nil && !errors.Is(err, errLeaseGone):
+		return lock.Renewal{Err: err}, true
+	}
+	return lock.Renewal{}, false
 }
 
 // renewAny asks etcd for a lock and renews it.
