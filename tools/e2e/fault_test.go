@@ -391,8 +391,7 @@ var mutants = map[string]struct {
 		`clientv3.Compare(clientv3.CreateRevision(key), ">", 0)`, nil},
 	"end without compare": {"timers.go", `clientv3.Compare(clientv3.ModRevision(k.key), "=", k.modified)`,
 		`clientv3.Compare(clientv3.ModRevision(k.key), ">", 0)`, []int{faultFreeze}},
-	"renewal without etcd": {"fresh.go", `freshFor = 20 * time.Millisecond`, `freshFor = time.Hour`, []int{faultBack}},
-	"end before its time":  {"timers.go", `k.due = time.Now().Add(k.keep)`, `k.due = time.Now().Add(k.keep * 3 / 4)`, nil},
+	"end before its time": {"timers.go", `k.due = time.Now().Add(k.keep)`, `k.due = time.Now().Add(k.keep * 3 / 4)`, nil},
 }
 
 func TestMutantsAreCaught(t *testing.T) {
