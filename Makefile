@@ -185,7 +185,7 @@ release: bin/goreleaser ## publish the tag that is checked out; docs/releasing.m
 sizes: ## record the sizes of the binaries, when a growth of more than 5 % is meant
 	@go -C tools/e2e test -count=1 -run '^TestBinariesDoNotGrowUnnoticed$$' . -record
 .PHONY: fault
-fault: ## locks while etcd, servers and the network fail: three runs of a minute, then defects that must be found; 15 minutes
+fault: ## locks while etcd, servers and the network fail: three runs of a minute, then defects to be found; 10 minutes
 	@FAULT=1 go test -count=1 -run '^TestACrowdOnOneKey' ./pkg/lock/etcdstore
 	@FAULT=1 go -C tools/e2e test -count=1 -timeout 40m -v -run '^(TestFaults|TestMutantsAreCaught)$$' .
 

@@ -287,6 +287,9 @@ func TestWithoutEtcdNothingIsClaimed(t *testing.T) {
 	r := startReplica(t, p.Addr().String())
 	got := r.must(t, "k", `{"ttl":"10s"}`)
 	_, id, _ := r.do(t, "POST", "/lease", `{"key":"old"}`)
+	if status := r.renew(t, "k", got.Token); status != 200 { // what it learns now is too old soon
+		t.Fatalf("renew: %d", status)
+	}
 	close(p.stopped)
 	begin := time.Now()
 	if status, _, header := r.do(t, "GET", "/ready", ""); status != 503 || header.Get("Retry-After") == "" {
