@@ -110,20 +110,37 @@ func linearizable(ops []lockOp) porcupine.CheckResult {
 	return porcupine.CheckOperationsTimeout(lockModel, history, time.Minute)
 }
 
+// lockLife is what became of one lock.
+type lockLife struct {
+	ops []lockOp
+	end int64 // the earliest
+}
+
+// early says how a lock ended before it could have, if it did.
+func (l *lockLife) early(name lockName, lives map[lockName]*lockLife) (how string) {
+	for _, op := range l.ops {
+		if op.result == refused && op.ret < l.end {
+			how = "was refused to its holder"
+		}
+	}
+	for other, next := range lives {
+		if other.key == name.key && other.token > name.token && next.ops[0].ret < l.end {
+			how = fmt.Sprintf("was given away as %d at %d ms", other.token, next.ops[0].ret/1e6)
+		}
+	}
+	return how
+}
+
 // culprits shows what clients saw of each lock that another one got, or that was refused to its
 // holder, before it could have ended.
 func culprits(ops []lockOp) (found []string) {
-	type life struct {
-		ops []lockOp
-		end int64 // the earliest
-	}
-	lives := map[lockName]*life{}
+	lives := map[lockName]*lockLife{}
 	for _, op := range ops {
 		if op.token == 0 {
 			continue
 		}
 		if lives[op.name()] == nil {
-			lives[op.name()] = &life{end: never}
+			lives[op.name()] = &lockLife{end: never}
 		}
 		l := lives[op.name()]
 		l.ops = append(l.ops, op)
@@ -132,17 +149,7 @@ func culprits(ops []lockOp) (found []string) {
 		}
 	}
 	for name, l := range lives {
-		early := ""
-		for _, op := range l.ops {
-			if op.result == refused && op.ret < l.end {
-				early = "was refused to its holder"
-			}
-		}
-		for other, next := range lives {
-			if other.key == name.key && other.token > name.token && next.ops[0].ret < l.end {
-				early = fmt.Sprintf("was given away as %d at %d ms", other.token, next.ops[0].ret/1e6)
-			}
-		}
+		early := l.early(name, lives)
 		if early == "" {
 			continue
 		}
@@ -167,23 +174,7 @@ const ghostTime = 15 * time.Second
 // without an answer are left out: those for a lock make nobody a holder, but may be why another one
 // was refused, about which then nothing is said, either.
 func certain(ops []lockOp, ttl time.Duration) (all []lockOp) {
-	over := map[lockName]int64{} // when the lock may end
-	for _, op := range ops {
-		if op.result == done && (op.what == opAcquire || op.what == opRenew) {
-			over[op.name()] = max(over[op.name()], op.call+int64(ttl))
-		}
-	}
-	grants, ghosts := map[string][]lockOp{}, map[string][]int64{}
-	for _, op := range ops {
-		switch {
-		case op.what == opRelease && op.result == unknown && over[op.name()] > 0:
-			over[op.name()] = min(over[op.name()], op.call)
-		case op.what == opAcquire && op.result == unknown:
-			ghosts[op.key] = append(ghosts[op.key], op.call)
-		case op.what == opAcquire && op.result == done:
-			grants[op.key] = append(grants[op.key], op)
-		}
-	}
+	over, grants, ghosts := facts(ops, ttl)
 	haunted := func(op lockOp) bool {
 		return slices.ContainsFunc(ghosts[op.key], func(at int64) bool { return at < op.ret && at > op.call-int64(ghostTime) })
 	}
@@ -204,6 +195,27 @@ func certain(ops []lockOp, ttl time.Duration) (all []lockOp) {
 		all = append(all, end)
 	}
 	return all
+}
+
+// facts are when each lock may end at the earliest, and by key who got it and when acquires had no answer.
+func facts(ops []lockOp, ttl time.Duration) (over map[lockName]int64, grants map[string][]lockOp, ghosts map[string][]int64) {
+	over, grants, ghosts = map[lockName]int64{}, map[string][]lockOp{}, map[string][]int64{}
+	for _, op := range ops {
+		if op.result == done && (op.what == opAcquire || op.what == opRenew) {
+			over[op.name()] = max(over[op.name()], op.call+int64(ttl))
+		}
+	}
+	for _, op := range ops {
+		switch {
+		case op.what == opRelease && op.result == unknown && over[op.name()] > 0:
+			over[op.name()] = min(over[op.name()], op.call)
+		case op.what == opAcquire && op.result == unknown:
+			ghosts[op.key] = append(ghosts[op.key], op.call)
+		case op.what == opAcquire && op.result == done:
+			grants[op.key] = append(grants[op.key], op)
+		}
+	}
+	return over, grants, ghosts
 }
 
 func TestJudges(t *testing.T) {

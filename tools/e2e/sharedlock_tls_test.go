@@ -117,71 +117,89 @@ func (a *authority) trusting(t *testing.T, pair ...string) *tls.Config {
 	return c
 }
 
+// tlsScene is a server that wants certificates and tokens, and a client that has both.
+type tlsScene struct {
+	*lockServer
+	ours, theirs          *authority
+	cert, key             string // of the server
+	clientCert, clientKey string
+	mutual                *tls.Config
+	list                  string // what the token may see
+}
+
 func TestSharedLockOverTLS(t *testing.T) {
-	ours, theirs := newAuthority(t), newAuthority(t)
-	cert, key := ours.issue("server")
+	s := tlsScene{ours: newAuthority(t), theirs: newAuthority(t)}
+	s.cert, s.key = s.ours.issue("server")
 	access := write(t, "access.json", `{"tokens":[{"name":"ci","token":"secret-of-the-ci","prefixes":["ci/"],"rights":["hold"]}]}`)
-	s := startSharedLock(t, t.TempDir(), "-tls-cert", cert, "-tls-key", key, "-tls-client-ca", ours.file, "-access-file", access)
+	s.lockServer = startSharedLock(t, t.TempDir(), "-tls-cert", s.cert, "-tls-key", s.key, "-tls-client-ca", s.ours.file, "-access-file", access)
 	s.url = strings.Replace(s.url, "http:", "https:", 1)
-	clientCert, clientKey := ours.issue("client")
-	strangerCert, strangerKey := theirs.issue("stranger")
-	mutual := ours.trusting(t, clientCert, clientKey)
-	list := s.url + "/v1/locks?prefix=ci/"
-	t.Run("who has no certificate or a wrong one is not let in", func(t *testing.T) {
-		old := ours.trusting(t, clientCert, clientKey)
-		old.MaxVersion = tls.VersionTLS11
-		old.MinVersion = tls.VersionTLS10
-		for what, c := range map[string]*tls.Config{
-			"without a certificate": ours.trusting(t), "with one of another authority": ours.trusting(t, strangerCert, strangerKey),
-			"with TLS 1.1": old, "which does not trust the server": theirs.trusting(t, clientCert, clientKey),
-		} {
-			if status, _, err := knock(t, s.url+"/health", c); err == nil {
-				t.Errorf("a client %s gets %d", what, status)
-			}
+	s.clientCert, s.clientKey = s.ours.issue("client")
+	s.mutual = s.ours.trusting(t, s.clientCert, s.clientKey)
+	s.list = s.url + "/v1/locks?prefix=ci/"
+	t.Run("who has no certificate or a wrong one is not let in", s.strangers)
+	t.Run("a certificate does not stand in for a token", s.tokens)
+	t.Run("the commands", s.commands)
+	t.Run("a renewed certificate is used at once", s.renewed) // the last: the authority changes
+}
+
+func (s *tlsScene) strangers(t *testing.T) {
+	strangerCert, strangerKey := s.theirs.issue("stranger")
+	old := s.ours.trusting(t, s.clientCert, s.clientKey)
+	old.MaxVersion = tls.VersionTLS11
+	old.MinVersion = tls.VersionTLS10
+	for what, c := range map[string]*tls.Config{
+		"without a certificate": s.ours.trusting(t), "with one of another authority": s.ours.trusting(t, strangerCert, strangerKey),
+		"with TLS 1.1": old, "which does not trust the server": s.theirs.trusting(t, s.clientCert, s.clientKey),
+	} {
+		if status, _, err := knock(t, s.url+"/health", c); err == nil {
+			t.Errorf("a client %s gets %d", what, status)
 		}
-		if status, _, err := knock(t, strings.Replace(s.url, "https:", "http:", 1)+"/health", nil); err == nil && status != 400 {
-			t.Errorf("plain HTTP gets %d", status)
+	}
+	if status, _, err := knock(t, strings.Replace(s.url, "https:", "http:", 1)+"/health", nil); err == nil && status != 400 {
+		t.Errorf("plain HTTP gets %d", status)
+	}
+}
+
+func (s *tlsScene) tokens(t *testing.T) {
+	for header, want := range map[string]int{"": 401, "Bearer secret-of-the-xx": 401, "Basic secret-of-the-ci": 401, "Bearer secret-of-the-ci": 200} {
+		if status, peer, err := knock(t, s.list, s.mutual, header); err != nil || status != want || peer != "server" {
+			t.Errorf("%q: %d from %q (%v), want %d", header, status, peer, err, want)
 		}
-	})
-	t.Run("a certificate does not stand in for a token", func(t *testing.T) {
-		for header, want := range map[string]int{"": 401, "Bearer secret-of-the-xx": 401, "Basic secret-of-the-ci": 401, "Bearer secret-of-the-ci": 200} {
-			if status, peer, err := knock(t, list, mutual, header); err != nil || status != want || peer != "server" {
-				t.Errorf("%q: %d from %q (%v), want %d", header, status, peer, err, want)
-			}
-		}
-		if status, _, err := knock(t, s.url+"/v1/locks?prefix=c", mutual, "Bearer secret-of-the-ci"); err != nil || status != 403 {
-			t.Errorf("a wider prefix than that of the token: %d (%v)", status, err)
-		}
-	})
-	t.Run("the commands", func(t *testing.T) {
-		token := write(t, "token", "secret-of-the-ci\n")
-		as := []string{"-shared-lock-url", s.url, "-token-file", token, "-ca-cert", ours.file, "-cert", clientCert, "-key", clientKey}
-		run := append(append([]string{program("shared-lock"), "run"}, as...), "ci/job", "--", "true")
-		if got := command(t, nil, run...); got.code != 0 {
-			t.Errorf("run: %+v", got)
-		}
-		denied := append(append([]string{program("shared-lock"), "run"}, as...), "other", "--", "true")
-		if got := command(t, nil, denied...); got.code == 0 || !strings.Contains(got.stderr, `may not hold here`) || strings.Contains(got.stderr, "secret") {
-			t.Errorf("run outside of the prefix: %+v", got)
-		}
-	})
-	t.Run("a renewed certificate is used at once", func(t *testing.T) {
-		next := newAuthority(t)
-		newCert, newKey := next.issue("renewed")
-		if err := os.Rename(newCert, cert); err != nil {
-			t.Fatal(err)
-		}
-		if status, peer, err := knock(t, list, mutual, "Bearer secret-of-the-ci"); err != nil || status != 200 || peer != "server" {
-			t.Errorf("while the key is not there yet: %d from %q: %v", status, peer, err)
-		}
-		if err := os.Rename(newKey, key); err != nil {
-			t.Fatal(err)
-		}
-		both := next.trusting(t, clientCert, clientKey)
-		if status, peer, err := knock(t, list, both, "Bearer secret-of-the-ci"); err != nil || status != 200 || peer != "renewed" {
-			t.Errorf("%d from %q: %v", status, peer, err)
-		}
-	})
+	}
+	if status, _, err := knock(t, s.url+"/v1/locks?prefix=c", s.mutual, "Bearer secret-of-the-ci"); err != nil || status != 403 {
+		t.Errorf("a wider prefix than that of the token: %d (%v)", status, err)
+	}
+}
+
+func (s *tlsScene) commands(t *testing.T) {
+	token := write(t, "token", "secret-of-the-ci\n")
+	as := []string{"-shared-lock-url", s.url, "-token-file", token, "-ca-cert", s.ours.file, "-cert", s.clientCert, "-key", s.clientKey}
+	run := append(append([]string{program("shared-lock"), "run"}, as...), "ci/job", "--", "true")
+	if got := command(t, nil, run...); got.code != 0 {
+		t.Errorf("run: %+v", got)
+	}
+	denied := append(append([]string{program("shared-lock"), "run"}, as...), "other", "--", "true")
+	if got := command(t, nil, denied...); got.code == 0 || !strings.Contains(got.stderr, `may not hold here`) || strings.Contains(got.stderr, "secret") {
+		t.Errorf("run outside of the prefix: %+v", got)
+	}
+}
+
+func (s *tlsScene) renewed(t *testing.T) {
+	next := newAuthority(t)
+	newCert, newKey := next.issue("renewed")
+	if err := os.Rename(newCert, s.cert); err != nil {
+		t.Fatal(err)
+	}
+	if status, peer, err := knock(t, s.list, s.mutual, "Bearer secret-of-the-ci"); err != nil || status != 200 || peer != "server" {
+		t.Errorf("while the key is not there yet: %d from %q: %v", status, peer, err)
+	}
+	if err := os.Rename(newKey, s.key); err != nil {
+		t.Fatal(err)
+	}
+	both := next.trusting(t, s.clientCert, s.clientKey)
+	if status, peer, err := knock(t, s.list, both, "Bearer secret-of-the-ci"); err != nil || status != 200 || peer != "renewed" {
+		t.Errorf("%d from %q: %v", status, peer, err)
+	}
 }
 
 // startTLSEtcd runs one member that speaks TLS and wants certificates.
