@@ -17,7 +17,7 @@ import (
 // errLeaseGone says that etcd knows a lease no more.
 var errLeaseGone = errors.New("the lease is gone")
 
-// lease is one of etcd. It lives until sent + life at least: time is taken before the request.
+// lease is one of etcd. It lives until sent + life at least, by leaseClock: time is taken before the request.
 type lease struct {
 	id      int64
 	session bool // shared by the locks of a session, never revoked by us but at its end
@@ -44,7 +44,16 @@ func (l *lease) prolonged(sent time.Time, granted time.Duration) {
 func (l *lease) lives(keep time.Duration) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return !l.sent.IsZero() && time.Until(l.sent.Add(l.life)) >= keep
+	return !l.sent.IsZero() && l.sent.Add(l.life).Sub(leaseClock()) >= keep
+}
+
+// leaseClock goes on while the machine is suspended, where there is such a clock, as that of etcd does elsewhere:
+// else a lease would be thought to live that is over. Its times can be compared with each other only.
+func leaseClock() time.Time {
+	if t := boottime(); t > 0 {
+		return time.Unix(0, t) // without a reading of Go's own clock, which stands still then
+	}
+	return time.Now()
 }
 
 // lifetime is how long it lives after it was prolonged.
@@ -59,7 +68,7 @@ func (s *Store) ensure(ctx context.Context, l *lease, keep time.Duration) error 
 	if l.lives(keep) {
 		return nil
 	}
-	sent := time.Now()
+	sent := leaseClock()
 	ttl, err := s.keepalives.renew(ctx, l.id)
 	switch {
 	case err != nil:
@@ -81,7 +90,7 @@ func (s *Store) grant(id, seconds int64) (*lease, error) {
 	if isNew {
 		id = rand.Int64N(math.MaxInt64-1) + 1
 	}
-	sent := time.Now()
+	sent := leaseClock()
 	// Not Lease.Grant, which does not let us choose the id.
 	resp, err := s.leases().LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: id, TTL: seconds})
 	if err == nil {

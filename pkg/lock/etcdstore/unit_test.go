@@ -66,3 +66,16 @@ func TestOutdatedVersions(t *testing.T) {
 		}
 	}
 }
+
+func TestALeaseIsCountedByAClockThatGoesOnInSuspend(t *testing.T) {
+	if boottime() == 0 {
+		t.Skip("there is no such clock here")
+	}
+	if d := time.Duration(leaseClock().UnixNano() - boottime()); d > time.Second || d < -time.Second {
+		t.Fatalf("the clock of leases is %s off that of suspend", d)
+	}
+	l := &lease{life: time.Minute, sent: leaseClock().Add(2*time.Second - time.Minute)}
+	if !l.lives(time.Second) || l.lives(3*time.Second) {
+		t.Errorf("a lease of 2 s: lives 1 s: %t, 3 s: %t", l.lives(time.Second), l.lives(3*time.Second))
+	}
+}
