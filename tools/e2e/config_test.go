@@ -21,7 +21,7 @@ func TestBadConfigStartsNothing(t *testing.T) {
 		{"a cycle", good + "- {name: b, entrypoint: /bin/true, dependsOn: [b]}\n", `:4:48: b.dependsOn[0]: `},
 		{"a duplicate key", good + "- {name: b, name: b, entrypoint: /bin/true}\n", `:4:13: `},
 		{"no YAML", good + "- {name: b", `:4:`},
-		{"a lock", good + "- {name: b, entrypoint: /bin/true, readiness: {lock: {}}}\n", "b.readiness.lock: is not supported yet"},
+		{"a lock", good + "- {name: b, entrypoint: /bin/true, readiness: {lock: {ttlDuration: 1ms}}}\n", "b.readiness.lock.ttlDuration: "},
 		{"no list", "good: {entrypoint: /bin/true}\n", `:1:1: `},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -68,8 +68,8 @@ func TestBadCommandLines(t *testing.T) {
 		{"a bad format of logs", nil, "LOG_FORMAT=x", `LOG_FORMAT: log format "x" is unknown`},
 		{"a bad CONFIG", nil, "CONFIG=[{]", "CONFIG:1:"},
 		{"no URL", []string{"-pyroscope-url", "x"}, "", "-pyroscope-url is no URL"},
-		{"-shared-lock", []string{"-shared-lock"}, "", "-shared-lock is not supported yet"},
-		{"-shared-lock-url", []string{"-shared-lock-url", "http://x"}, "", "-shared-lock-url is not supported yet"},
+		{"-shared-lock with processes", []string{"-shared-lock", "-config", "x"}, "", "-shared-lock runs the shared-lock server instead of processes"},
+		{"-shared-lock-url", []string{"-shared-lock-url", "x"}, "", `-shared-lock-url: "x" is no URL of a shared-lock server`},
 		{"HANDLE_TERMINATION", nil, "HANDLE_TERMINATION=1", "HANDLE_TERMINATION: watch pod: KUBERNETES_SERVICE_HOST or KUBERNETES_SERVICE_PORT is not set"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -97,7 +97,11 @@ func (d *DB) each(ctx context.Context, queries, contains []string) error {
 		missing, err := d.query(soft, q, contains)
 		switch {
 		case err != nil:
-			return probe.Broken(soft, doing, d.redact(reason(err)), start, err)
+			ended := soft
+			if ctx.Err() != nil {
+				ended = ctx // its end breaks the connection, perhaps before soft has ended with it
+			}
+			return probe.Broken(ended, doing, d.redact(reason(err)), start, err)
 		case missing != "":
 			return probe.Failed(fmt.Sprintf("%s: no row holds %q", doing, probe.Excerpt(missing, 80)))
 		}
