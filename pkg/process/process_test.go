@@ -72,6 +72,12 @@ func TestLife(t *testing.T) {
 			want:  "0s starting|0s running|15s stopping|15s 101 gets 15|25s 101 gets 9|25s backoff|26s starting|26s running|27s stopping|27s 102 gets 15|37s 102 gets 9|37s stopped",
 		},
 		{
+			name: "the timer of a stop that was over in time never kills the next command",
+			cfg:  with(func(c *Config) { c.Checks = readiness(script(errBoom, errBoom, errBoom, nil)) }),
+			do:   func(s *stage) { s.at(time.Minute) },
+			want: "0s starting|0s running|15s stopping|15s 101 gets 15|15s backoff|16s starting|16s running|21s ready|1m0s stopping|1m0s 102 gets 15|1m0s stopped",
+		},
+		{
 			name: "one crash is followed by a pause, and by being believed after as long again",
 			cfg:  defaults(),
 			do: func(s *stage) {

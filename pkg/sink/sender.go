@@ -155,6 +155,13 @@ func (w *sender) fetchSpool() {
 }
 
 func (w *sender) fetchQueue() {
+	if w.spool != nil {
+		w.taking.Lock()
+		defer w.taking.Unlock()
+		if w.spool.pending() > 0 || !w.direct.Load() {
+			return // the writer was faster, and what it wrote comes first
+		}
+	}
 	b := &w.batch
 	for bytes := 0; bytes < w.config.MaxBatchBytes && len(b.records) < w.config.BatchCount; {
 		c, ok := w.queue.take()

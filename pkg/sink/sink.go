@@ -66,6 +66,7 @@ type Sink struct {
 	room    chan struct{} // one element: sender committed
 	direct  atomic.Bool   // the writer cannot write: the sender may take from the queue
 	done    atomic.Bool   // the writer has ended
+	taking  sync.Mutex    // held while a chunk is on its way to the spool: none may overtake it
 }
 
 // New checks c.

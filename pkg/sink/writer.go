@@ -39,28 +39,40 @@ func (s *Sink) write(ctx context.Context) {
 
 // writeAll empties the queue. It tells whether to go on.
 func (s *Sink) writeAll(ctx context.Context) bool {
-	for c, ok := s.queue.take(); ok; c, ok = s.queue.take() {
-		err := s.spool.append(c.data, c.records)
-		if err == nil {
-			s.direct.Store(false)
-			s.add(func(st *Stats) { st.Spooled += uint64(c.records) })
-			s.queue.free(c)
-			if s.config.Fsync == FsyncAlways {
-				s.sync()
-			}
-			wake(s.written)
-			continue
+	for {
+		more, err := s.writeOne()
+		if !more {
+			return true
 		}
+		wake(s.written)
+		if err != nil && !s.waitForRoom(ctx, errors.Is(err, errSpoolFull)) {
+			return false
+		}
+		if err == nil && s.config.Fsync == FsyncAlways {
+			s.sync()
+		}
+	}
+}
+
+// writeOne moves a chunk to the spool, or gives it back. It is false when there was none.
+func (s *Sink) writeOne() (ok bool, err error) {
+	s.taking.Lock()
+	defer s.taking.Unlock()
+	c, ok := s.queue.take()
+	if !ok {
+		return false, nil
+	}
+	if err := s.spool.append(c.data, c.records); err != nil {
 		s.queue.back(c)
 		if !s.direct.Swap(true) {
 			s.config.Log.Warn("cannot write to the spool; events stay in memory", "error", err)
 		}
-		wake(s.written)
-		if !s.waitForRoom(ctx, errors.Is(err, errSpoolFull)) {
-			return false
-		}
+		return true, err
 	}
-	return true
+	s.direct.Store(false)
+	s.add(func(st *Stats) { st.Spooled += uint64(c.records) })
+	s.queue.free(c)
+	return true, nil
 }
 
 // waitForRoom waits until another try to write makes sense. It tells whether to go on.

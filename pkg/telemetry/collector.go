@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sort"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -29,10 +30,11 @@ type LogCount struct {
 // is needed.
 type Sources struct {
 	Board   *status.Board
-	Usage   func(process string) (Usage, bool) // false while not known
-	Logs    iter.Seq[LogCount]                 // each kind at most once
-	Events  *Events                            // nil: none are sent
-	Lost    func() uint64                      // messages that the sender of events had to drop, or nil
+	Usage   func(process string) (Usage, bool)                // false while not known
+	Beat    func(process string) (last time.Time, known bool) // its latest heartbeat, or nil
+	Logs    iter.Seq[LogCount]                                // each kind at most once
+	Events  *Events                                           // nil: none are sent
+	Lost    func() uint64                                     // messages that the sender of events had to drop, or nil
 	Version string
 	Commit  string
 }
@@ -102,6 +104,7 @@ type descs struct {
 	threads  desc
 	probes   desc
 	probe    desc
+	beat     desc
 	lines    desc
 	dropped  desc
 	events   desc
@@ -124,6 +127,7 @@ func newDescs() *descs {
 		threads:  describe(gauge, "process_threads", "Threads of the whole process tree.", "process_name"),
 		probes:   describe(counter, "probe_total", "Verdicts of a probe.", "probe", "process_name", "result"),
 		probe:    describe(histo, "probe_duration_seconds", "How long checks of a probe took.", "probe", "process_name"),
+		beat:     describe(gauge, "heartbeat_age_seconds", "Time since the latest heartbeat of the process.", "process_name"),
 		lines:    describe(counter, "log_lines_total", "Lines of the process that were passed on.", "level", "process_name", "stream"),
 		dropped:  describe(counter, "log_dropped_lines_total", "Lines of the process that were dropped.", "process_name", "reason", "stream"),
 		events:   describe(counter, "events_sent_total", "Events given to the sender to the metrics server; what it has no room for is in events_dropped_total.", "type"),
@@ -141,7 +145,7 @@ type collector struct {
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []desc{
 		c.up, c.ready, c.restarts, c.runs, c.exit, c.start, c.cpu, c.memory,
-		c.fds, c.maxFDs, c.threads, c.probes, c.probe, c.lines, c.dropped, c.events, c.lost, c.build,
+		c.fds, c.maxFDs, c.threads, c.probes, c.probe, c.beat, c.lines, c.dropped, c.events, c.lost, c.build,
 	} {
 		ch <- d.Desc
 	}
@@ -164,6 +168,11 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		if c.src.Usage != nil {
 			if u, ok := c.src.Usage(st.Name); ok {
 				out.usage(r, u, st.PID)
+			}
+		}
+		if c.src.Beat != nil {
+			if last, known := c.src.Beat(st.Name); known {
+				out.send(out.beat, time.Since(last).Seconds(), r.labels...)
 			}
 		}
 	}

@@ -72,7 +72,7 @@ func (b *builder) process(p *spec.Process) (process.Config, *starter, error) {
 		Kill:            b.pod.Kill(),
 	}
 	if p.StopTimeout != nil {
-		cfg.StopTimeout = *p.StopTimeout
+		cfg.StopTimeout = min(*p.StopTimeout, b.deadline)
 	}
 	if p.MaxRestarts != nil {
 		cfg.MaxRestarts = process.Limit(*p.MaxRestarts)
@@ -95,6 +95,11 @@ func (b *builder) process(p *spec.Process) (process.Config, *starter, error) {
 	k.probe("livenessProbe", p.LivenessProbe, process.Check{})
 	k.probe("readinessProbe", p.ReadinessProbe, process.Check{Gate: true})
 	cfg.Checks = k.all
+	for i, c := range cfg.Checks {
+		if c.StopTimeout != nil && *c.StopTimeout > b.deadline { // no grace is longer than that of the pod
+			cfg.Checks[i].StopTimeout = &b.deadline
+		}
+	}
 	if p.PostStart != nil {
 		cfg.OnReady = k.postStart(p.PostStart)
 	}

@@ -162,6 +162,7 @@ func crashed(t *testing.T) (*status.Board, api.Config, *prometheus.Registry) {
 		Board:  board,
 		Events: events,
 		Usage:  func(string) (telemetry.Usage, bool) { return usage, true },
+		Beat:   func(string) (time.Time, bool) { return time.Now(), true },
 		Logs: func(yield func(telemetry.LogCount) bool) {
 			_ = yield(telemetry.LogCount{Process: "web", Stream: "stdout", Level: "info", Lines: 1}) &&
 				yield(telemetry.LogCount{Process: "web", Stream: "stdout", Reason: "rate", Lines: 1})

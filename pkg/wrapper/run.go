@@ -241,7 +241,7 @@ func newPod(call *cli.Call, f *flags, env *environment) (*pod, error) {
 	build := cli.ReadBuild()
 	p.server = api.NewServer(api.Handler(p.board, api.Config{
 		Metrics: metricsHandler(p.metrics.Gatherer(telemetry.Sources{
-			Board: p.board, Usage: p.sampler.Usage, Logs: p.streams, Events: p.outbox, Lost: p.lost, Version: build.Version, Commit: build.Commit,
+			Board: p.board, Usage: p.sampler.Usage, Beat: p.beats.Last, Logs: p.streams, Events: p.outbox, Lost: p.lost, Version: build.Version, Commit: build.Commit,
 		}, func() prometheus.Collector { return p.evictionMetrics() }, func() prometheus.Collector { return lockCollector{p.locks} }), p.log),
 		Prommerge:  p.merger.Handler(p.targets),
 		Heartbeats: p.beats,

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -73,10 +74,15 @@ func TestStreamsAreKeptApart(t *testing.T) {
 		{"wrapped", nil, `level=info name=it pid=\d+ out=stdout msg="to stdout"`, `level=info name=it pid=\d+ out=stderr msg="to stderr"`},
 		{"plain", []string{"LOG_FORMAT=plain"}, `^to stdout\n$`, `(?m)^to stderr$`},
 		{"free", []string{"LOG_FORMAT=free"}, `^to stdout\n$`, `(?m)^to stderr$`},
+		{"plain for it", []string{"own"}, `^to stdout\n$`, `(?m)^to stderr$`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			got := once(t, options{config: script("it", "echo to stdout; echo to stderr >&2", "restartPolicy: never"), env: test.env})
+			env, more := test.env, []string{"restartPolicy: never"}
+			if slices.Equal(env, []string{"own"}) {
+				env, more = nil, append(more, "logFormat: plain")
+			}
+			got := once(t, options{config: script("it", "echo to stdout; echo to stderr >&2", more...), env: env})
 			if !regexp.MustCompile(test.stdout).MatchString(got.stdout) || strings.Contains(got.stdout, "stderr") || strings.Count(got.stdout, "\n") != 1 {
 				t.Errorf("stdout is %q", got.stdout)
 			}
