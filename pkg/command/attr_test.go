@@ -219,7 +219,7 @@ same user, no new privileges, all dropped: exit code 0
 another user: set user 1 group 1: operation not permitted: needs root, or CAP_SETUID and CAP_SETGID; the wrapper runs as uid 65534 [user]
 another user in the shim: set user 1 group 1: operation not permitted: needs root, or CAP_SETUID and CAP_SETGID; the wrapper runs as uid 65534 [user]
 chroot: chroot to /tmp: operation not permitted: needs root or CAP_SYS_CHROOT [dir]
-nice: set nice=-5: permission denied: less than now needs CAP_SYS_NICE [attribute]
+nice: set nice=-20: permission denied: less than now needs CAP_SYS_NICE [attribute]
 rlimit: set rlimit core=1:unlimited: operation not permitted: more than the wrapper's own hard limit needs CAP_SYS_RESOURCE [attribute]
 ambient: raise ambient capabilities NET_ADMIN: operation not permitted: the wrapper does not have them all [attribute]
 added: add capability NET_ADMIN: operation not permitted: the wrapper does not have it itself: give it to the container [attribute]
@@ -239,7 +239,7 @@ func helperAsUser() error {
 		{"another user", Attr{UID: ptr[uint32](1)}},
 		{"another user in the shim", Attr{UID: ptr[uint32](1), Umask: ptr(0)}},
 		{"chroot", Attr{Chroot: "/tmp"}},
-		{"nice", Attr{Nice: ptr(-5)}},
+		{"nice", Attr{Nice: ptr(-20)}},
 		{"rlimit", Attr{Rlimits: []Rlimit{{"core", 1, Unlimited}}}},
 		{"ambient", Attr{AmbientCaps: []string{"NET_ADMIN"}}},
 		{"added", Attr{CapAdd: []string{"NET_ADMIN"}}},
