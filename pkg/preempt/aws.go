@@ -38,9 +38,11 @@ type aws struct {
 
 	token     string // "": none
 	expires   time.Time
-	rebalance string // the last recommendation
-	active    bool   // there was a notice
-	clean     int    // polls in a row without it
+	rebalance string    // the last recommendation
+	active    bool      // there was a notice
+	clean     int       // polls in a row without it
+	claimed   time.Time // the time of the notice as AWS has it
+	latest    time.Time // that the notice may end, as of when claimed was first seen
 }
 
 func newAWS(w *Watcher) *aws {
@@ -53,14 +55,15 @@ func (a *aws) poll(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	if found {
-		n, err := parseAction(body, time.Now())
+		n, err := parseAction(body)
 		if err != nil {
 			return 0, err
 		}
+		n.Deadline = a.bound(n.Deadline, time.Now())
 		a.active, a.clean = true, 0
 		a.w.notice(n)
 	} else if a.clean++; a.active && a.clean >= cleanPolls {
-		a.active = false
+		a.active, a.claimed = false, time.Time{}
 		a.w.notice(Notice{})
 	}
 	if body, found, err := a.read(ctx, rebalancePath); err == nil { // else it is missed, and asked for again
@@ -83,22 +86,29 @@ func (a *aws) recommended(body string, found bool) {
 	a.w.hint(Hint{Kind: "rebalance", Detail: r.NoticeTime})
 }
 
+// bound is the deadline of a notice. One after more than two minutes is a clock's
+// mistake. It is the same in each poll that has the same time, lest it be news.
+func (a *aws) bound(claimed, now time.Time) time.Time {
+	if !claimed.Equal(a.claimed) {
+		a.claimed, a.latest = claimed, now.Add(awsNotice).Truncate(time.Second).UTC()
+	}
+	if claimed.After(a.latest) {
+		return a.latest
+	}
+	return claimed
+}
+
 // parseAction reads what is to become of a spot instance. A time in the past
-// means at once, and one after more than two minutes is a clock's mistake.
-func parseAction(body string, now time.Time) (Notice, error) {
+// means at once.
+func parseAction(body string) (Notice, error) {
 	var action struct{ Action, Time string }
 	if err := json.Unmarshal([]byte(body), &action); err != nil || action.Action == "" {
 		return Notice{}, garbage("spot/instance-action", body)
 	}
 	n := Notice{Active: true, Reason: "AWS will " + clip(action.Action) + " this spot instance"}
-	at, err := time.Parse(time.RFC3339, action.Time)
-	if err != nil {
-		return n, nil // what matters is that it is there
+	if at, err := time.Parse(time.RFC3339, action.Time); err == nil { // else what matters is that it is there
+		n.Deadline = at.UTC()
 	}
-	if latest := now.Add(awsNotice); at.After(latest) {
-		at = latest.Truncate(time.Second)
-	}
-	n.Deadline = at.UTC()
 	return n, nil
 }
 

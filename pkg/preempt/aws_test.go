@@ -122,6 +122,30 @@ func TestASpotInterruptionIsSeenAndMayBeWithdrawn(t *testing.T) {
 	})
 }
 
+func TestATimeTooFarAheadIsOneNoticeThatStays(t *testing.T) {
+	onAmazon(t, func(t *testing.T, n *network, a *amazonServer) {
+		w := watch(n, Config{Provider: AWS})
+		began := time.Now().UTC()
+		action := `{"action": "terminate", "time": "` + began.Add(time.Hour).Format(time.RFC3339) + `"}`
+		a.put(actionPath, action)
+		time.Sleep(time.Minute)
+		latest := began.Add(awsNotice)
+		if got := w.told(); len(got) != 1 || got[0].Deadline.After(latest) || latest.Sub(got[0].Deadline) > time.Second {
+			t.Fatalf("%+v", got)
+		}
+		a.put(actionPath, "")
+		time.Sleep(10 * time.Second)
+		a.put(actionPath, action)
+		began = time.Now().UTC()
+		time.Sleep(time.Minute)
+		latest = began.Add(awsNotice + awsPeriod + awsJitter)
+		if got := w.told(); len(got) != 3 || got[2].Deadline.After(latest) || got[2].Deadline.Before(began.Add(awsNotice-time.Second)) {
+			t.Errorf("after one that was withdrawn: %+v", got)
+		}
+		w.end()
+	})
+}
+
 func TestAnActionIsReadAsItMayCome(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for body, want := range map[string]time.Time{
@@ -131,13 +155,13 @@ func TestAnActionIsReadAsItMayCome(t *testing.T) {
 		`{"action":"hibernate","time":"soon"}`:                 {},
 		`{"action":"hibernate"}`:                               {},
 	} {
-		n, err := parseAction(body, now)
-		if err != nil || !n.Active || !n.Deadline.Equal(want) {
-			t.Errorf("%s: %+v %v", body, n, err)
+		n, err := parseAction(body)
+		if got := new(aws).bound(n.Deadline, now); err != nil || !n.Active || !got.Equal(want) {
+			t.Errorf("%s: %+v %v, until %v", body, n, err, got)
 		}
 	}
 	for _, body := range []string{"", "{}", "null", "<html>", `{"time":"2026-01-02T03:05:05Z"}`, `"terminate"`, `[{"action":"stop"}]`} {
-		if n, err := parseAction(body, now); err == nil {
+		if n, err := parseAction(body); err == nil {
 			t.Errorf("%s: %+v", body, n)
 		}
 	}
@@ -148,8 +172,8 @@ func FuzzParseAction(f *testing.F) {
 	f.Add(`{"action":1}`)
 	f.Fuzz(func(t *testing.T, body string) {
 		now := time.Now()
-		n, err := parseAction(body, now)
-		if (err == nil) != n.Active || n.Deadline.After(now.Add(awsNotice)) || len(n.Reason) > 200 {
+		n, err := parseAction(body)
+		if (err == nil) != n.Active || new(aws).bound(n.Deadline, now).After(now.Add(awsNotice)) || len(n.Reason) > 200 {
 			t.Errorf("%+v %v", n, err)
 		}
 	})
