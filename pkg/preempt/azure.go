@@ -33,6 +33,7 @@ type azure struct {
 	active bool   // there was a notice
 	clean  int    // polls in a row without it
 	hinted map[string]bool
+	known  map[string]time.Time // when the events that end this machine begin, by their ids
 }
 
 func newAzure(w *Watcher) *azure {
@@ -122,7 +123,7 @@ func parseEvents(body string) ([]event, error) {
 func (a *azure) read(events []event) {
 	var first *Notice
 	var ends []string
-	seen := make(map[string]bool)
+	known, seen := make(map[string]time.Time), make(map[string]bool)
 	for _, e := range events {
 		switch {
 		case !e.concerns(a.name):
@@ -130,7 +131,11 @@ func (a *azure) read(events []event) {
 			if strings.EqualFold(e.EventStatus, "Scheduled") {
 				ends = append(ends, e.EventID)
 			}
-			if n := e.notice(); first == nil || n.Deadline.Before(first.Deadline) { // one that is not known is now
+			n := e.notice()
+			if n.Deadline.IsZero() {
+				n.Deadline = a.begins(e, time.Now())
+			}
+			if known[e.EventID] = n.Deadline; first == nil || n.Deadline.Before(first.Deadline) { // one that is not known is now
 				first = &n
 			}
 		default:
@@ -144,12 +149,22 @@ func (a *azure) read(events []event) {
 	a.w.ends = ends
 	a.w.mu.Unlock()
 	if first != nil {
-		a.active, a.clean = true, 0
+		a.active, a.clean, a.known = true, 0, known
 		a.w.notice(*first)
 	} else if a.clean++; a.active && a.clean >= cleanPolls {
-		a.active = false
+		a.active, a.known = false, nil
 		a.w.notice(Notice{})
 	}
+}
+
+// begins is the time of an event that no longer tells it, as one that has started:
+// what it told before, else, for one that was not seen before, now.
+func (a *azure) begins(e event, now time.Time) time.Time {
+	at, ok := a.known[e.EventID]
+	if started := strings.EqualFold(e.EventStatus, "Started"); started && (!ok || at.IsZero()) {
+		return now.Truncate(time.Second).UTC()
+	}
+	return at
 }
 
 // ends reports whether what runs on the machine does not outlive the event.

@@ -83,6 +83,7 @@ func onMicrosoft(t *testing.T, f func(t *testing.T, n *network, m *microsoftServ
 func TestOnlyEventsThatEndThisMachineAreNotices(t *testing.T) {
 	const at = "Fri, 02 Jan 2026 03:04:05 GMT"
 	deadline := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	started := time.Date(2000, 1, 1, 0, 0, 10, 0, time.UTC) // ten seconds into fake time
 	none := Notice{}
 	for name, tt := range map[string]struct {
 		events []string
@@ -90,7 +91,7 @@ func TestOnlyEventsThatEndThisMachineAreNotices(t *testing.T) {
 	}{
 		"a preemption of this machine":     {[]string{scheduled("1", "Preempt", "Scheduled", "vmss_3", at)}, Notice{true, "Azure has scheduled a preempt of this machine", deadline}},
 		"its name in other case":           {[]string{scheduled("1", "Preempt", "Scheduled", "VMSS_3", at)}, Notice{true, "Azure has scheduled a preempt of this machine", deadline}},
-		"one that has started":             {[]string{scheduled("1", "Redeploy", "Started", "vmss_3", "")}, Notice{true, "Azure has started a redeploy of this machine", time.Time{}}},
+		"one that has started":             {[]string{scheduled("1", "Redeploy", "Started", "vmss_3", "")}, Notice{true, "Azure has started a redeploy of this machine", started}},
 		"a reboot":                         {[]string{scheduled("1", "Reboot", "Scheduled", "vmss_3", at)}, Notice{true, "Azure has scheduled a reboot of this machine", deadline}},
 		"the end":                          {[]string{scheduled("1", "Terminate", "Scheduled", "vmss_3", at)}, Notice{true, "Azure has scheduled a terminate of this machine", deadline}},
 		"of another machine":               {[]string{scheduled("1", "Preempt", "Scheduled", "vmss_30", at)}, none},
@@ -118,6 +119,36 @@ func TestOnlyEventsThatEndThisMachineAreNotices(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestTheDeadlineStaysWhenTheEventStarts(t *testing.T) {
+	const at = "Sat, 01 Jan 2000 00:05:00 GMT"
+	deadline := time.Date(2000, 1, 1, 0, 5, 0, 0, time.UTC)
+	onMicrosoft(t, func(t *testing.T, n *network, m *microsoftServer) {
+		w := watch(n, Config{Provider: Azure})
+		m.put(scheduled("1", "Preempt", "Scheduled", "vmss_3", at))
+		time.Sleep(time.Minute)
+		began := scheduled("1", "Preempt", "Started", "vmss_3", "")
+		m.put(began)
+		time.Sleep(1500 * time.Millisecond)
+		m.put() // for one poll
+		time.Sleep(time.Second)
+		m.put(began)
+		time.Sleep(time.Minute)
+		got := w.told()
+		if len(got) != 2 || got[0].Deadline != deadline || got[1] != (Notice{true, "Azure has started a preempt of this machine", deadline}) {
+			t.Errorf("%+v", got)
+		}
+		m.put()
+		time.Sleep(10 * time.Second)
+		m.put(began) // which is another after a withdrawal
+		seen := time.Now().UTC()
+		time.Sleep(time.Minute)
+		w.end()
+		if got := w.told(); len(got) != 4 || got[3].Deadline.Before(seen.Add(-time.Second)) || got[3].Deadline.After(seen.Add(2*azurePeriod)) {
+			t.Errorf("seen first when it had started, at %v: %+v", seen, got)
+		}
+	})
 }
 
 func TestEventsAreApprovedWhenToldTo(t *testing.T) {
