@@ -188,7 +188,7 @@ func (s *Server) look(key string, q query) (view, error) {
 	if n == nil {
 		return view{}, errNoKey
 	}
-	v := n.render(q)
+	v := n.render(key, q)
 	if q.wait {
 		v.changed = n.watch()
 	}

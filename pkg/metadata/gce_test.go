@@ -94,6 +94,8 @@ func TestGCEAnswers(t *testing.T) {
 		{"numbers stay numbers", "GET", base + "project/?recursive=true", nil, 200, mimeJSON, `{"attributes":{},"numericProjectId":123456789012,"projectId":"mock-project"}`},
 		{"keys of attributes stay, of accounts too, tokens are left out", "GET", base + "instance/?recursive=true", nil, 200, mimeJSON,
 			`…"attributes":{"cluster-location":"us-central1","cluster-name":"mock-cluster"}`},
+		{"keys of attributes stay in an answer of attributes alone", "GET", base + "instance/attributes/?recursive=true", nil, 200, mimeJSON,
+			`{"cluster-location":"us-central1","cluster-name":"mock-cluster"}`},
 		{"accounts without tokens", "GET", base + "instance/service-accounts/?recursive=true", nil, 200, mimeJSON,
 			`{"default":{"aliases":["default"],"email":"123456789012-compute@developer.gserviceaccount.com","scopes":["https://www.googleapis.com/auth/cloud-platform"]}}`},
 		{"recursive needs the slash too", "GET", base + "instance?recursive=true", nil, 301, mimeText, base + "instance/\n"},
@@ -264,11 +266,15 @@ func TestSetKeepsTheKindOfAValue(t *testing.T) {
 	set(t, s, "instance/id", "7")
 	set(t, s, "instance/tags", "a,b")
 	set(t, s, "instance/attributes/a/b/c", "<d>")
+	set(t, s, "project/attributes/my-dir/ssh-keys", "k")
 	for key, want := range map[string]string{
-		"instance/id?alt=json":                 "7",
-		"instance/tags":                        `["a","b"]`,
-		"instance/tags?alt=text":               "a\nb\n",
-		"instance/attributes/a/?recursive=yes": `{"b":{"c":"<d>"}}`,
+		"instance/id?alt=json":                   "7",
+		"instance/tags":                          `["a","b"]`,
+		"instance/tags?alt=text":                 "a\nb\n",
+		"instance/attributes/a/?recursive=yes":   `{"b":{"c":"<d>"}}`,
+		"project/attributes/?recursive=1":        `{"my-dir":{"ssh-keys":"k"}}`,
+		"project/attributes/my-dir/?recursive=1": `{"ssh-keys":"k"}`,
+		"project/?recursive=1":                   `{"attributes":{"my-dir":{"ssh-keys":"k"}},"numericProjectId":123456789012,"projectId":"mock-project"}`,
 	} {
 		if w := ask(s, "GET", base+key); w.Body.String() != want {
 			t.Errorf("%s: got %q, want %q", key, w.Body, want)

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"slices"
 	"strings"
 )
 
@@ -22,12 +23,13 @@ type view struct {
 	changed <-chan struct{} // only of one who waits
 }
 
-// render answers a request for n. The ETag is that of the default format, whichever is asked for.
-func (n *node) render(q query) view {
-	format := n.format(q.recursive, "")
+// render answers a request for n, which is at key. The ETag is that of the default format, whichever is asked for.
+func (n *node) render(key string, q query) view {
+	verbatim := slices.ContainsFunc(strings.Split(key, "/"), keepsKeys)
+	format := n.format(q.recursive, verbatim, "")
 	etag := tag(format.body)
 	if q.alt != "" {
-		format = n.format(q.recursive, q.alt)
+		format = n.format(q.recursive, verbatim, q.alt)
 	}
 	format.etag = etag
 	return format
@@ -38,14 +40,14 @@ func tag(body []byte) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-func (n *node) format(recursive bool, alt string) view {
+func (n *node) format(recursive, verbatim bool, alt string) view {
 	switch {
 	case n.isDir() && !recursive:
 		return view{body: n.list(), mime: mimeText}
 	case n.isDir() && alt == "text":
 		return view{body: n.lines(nil, ""), mime: mimeText}
 	case n.isDir():
-		return view{body: marshal(n.object(false)), mime: mimeJSON}
+		return view{body: marshal(n.object(verbatim)), mime: mimeJSON}
 	}
 	mime := mimeText
 	if n.mime != "" {
@@ -95,8 +97,10 @@ func (n *node) list() []byte {
 	return b.Bytes()
 }
 
-// object is the recursive answer. Below attributes and service-accounts the keys are the user's,
-// so they stay as they are.
+// keepsKeys reports whether the keys below a directory are the user's, so that they stay as they are.
+func keepsKeys(name string) bool { return name == "attributes" || name == "service-accounts" }
+
+// object is the recursive answer.
 func (n *node) object(verbatim bool) any {
 	if !n.isDir() {
 		return n.value
@@ -110,7 +114,7 @@ func (n *node) object(verbatim bool) any {
 		if !verbatim {
 			key = camel(name)
 		}
-		object[key] = child.object(verbatim || name == "attributes" || name == "service-accounts")
+		object[key] = child.object(verbatim || keepsKeys(name))
 	}
 	return object
 }
