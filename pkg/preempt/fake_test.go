@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,7 +22,18 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// proxyAddr is what the environment of all tests has as a proxy. Go reads that only
+// once, so that no single test can set it.
+const proxyAddr = "proxy.example:3128"
+
+func TestMain(m *testing.M) {
+	for name, value := range map[string]string{"HTTP_PROXY": "http://" + proxyAddr, "NO_PROXY": "", "http_proxy": "", "no_proxy": ""} {
+		if err := os.Setenv(name, value); err != nil {
+			panic(err)
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // network is one without cables, so that time in it can be faked. Who is dialed
 // is a server, or a fault.
@@ -31,8 +43,8 @@ type network struct {
 
 	mu    sync.Mutex // guards what follows
 	hosts map[string]server
-	fault string // what happens to all connections, "": nothing
-	dials []time.Time
+	fault string   // what happens to all connections, "": nothing
+	dials []string // their addresses
 }
 
 // server answers one request of a connection. It is strict: what a real one
@@ -61,13 +73,28 @@ func (n *network) count() int {
 	return len(n.dials)
 }
 
+// dialed counts the connections to an address.
+func (n *network) dialed(addr string) (count int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, a := range n.dials {
+		if a == addr {
+			count++
+		}
+	}
+	return count
+}
+
 // dial is a dialer.
 func (n *network) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 	n.mu.Lock()
-	n.dials = append(n.dials, time.Now())
+	n.dials = append(n.dials, addr)
 	host, fault := n.hosts[addr], n.fault
 	if fault == "flapping" {
 		fault = []string{"", "503", "", "reset", ""}[len(n.dials)%5]
+	}
+	if addr == elsewhere+":80" {
+		fault = "" // it answers
 	}
 	n.mu.Unlock()
 	switch {
@@ -140,7 +167,7 @@ func (n *network) answer(conn net.Conn, host server, fault string) {
 	case "at once": // an answer that nothing has changed, as if nobody had asked to wait
 		write(conn, response{200, map[string]string{"ETag": "0123456789abcdef"}, "FALSE"}, -1)
 	case "redirect":
-		write(conn, response{302, map[string]string{"Location": "http://elsewhere.example/login"}, ""}, -1)
+		write(conn, response{302, map[string]string{"Location": "http://" + elsewhere + "/login"}, ""}, -1)
 	}
 	// "reset" and "flapping": nothing comes
 }
@@ -302,4 +329,7 @@ func (w *watched) lines() []string {
 	return strings.Split(text, "\n")
 }
 
-const googleAddr = "metadata.google.internal:80"
+const (
+	googleAddr = "metadata.google.internal:80"
+	elsewhere  = "elsewhere.example" // where "redirect" leads
+)

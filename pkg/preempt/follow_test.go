@@ -59,6 +59,57 @@ func TestNoFaultMakesTheWatcherHammerOrChatter(t *testing.T) {
 	}
 }
 
+// stranger says of whatever it is asked that the machine is preempted.
+type stranger struct{}
+
+func (stranger) serve(context.Context, *http.Request) response {
+	return response{200, map[string]string{"ETag": "0123456789abcdef", "Metadata-Flavor": "Google"}, "TRUE"}
+}
+
+func TestARedirectToAnotherHostIsNotFollowed(t *testing.T) {
+	onGoogle(t, func(t *testing.T, n *network, _ *googleServer) {
+		n.hosts[elsewhere+":80"] = stranger{}
+		n.set("redirect")
+		w := watch(n, Config{Provider: GCE})
+		time.Sleep(time.Minute)
+		w.end()
+		if got := n.dialed(googleAddr); got < 2 {
+			t.Errorf("%d requests to the server that redirects", got)
+		}
+		if got := n.dialed(elsewhere + ":80"); got > 0 || len(w.notices) > 0 || w.Stats().Up {
+			t.Errorf("%d requests to where it redirects, %+v", got, w.notices)
+		}
+		// What the stranger says would be believed, if it was asked.
+		n.set("")
+		w = watch(n, Config{URL: "http://" + elsewhere + preemptedPath})
+		<-w.over
+		w.end()
+		if len(w.notices) != 1 || n.dialed(elsewhere+":80") == 0 {
+			t.Errorf("asked for itself: %+v", w.notices)
+		}
+	})
+}
+
+func TestNoProxyIsAsked(t *testing.T) {
+	if r, err := http.NewRequest(http.MethodGet, "http://"+googleHost, nil); err != nil {
+		t.Fatal(err)
+	} else if u, err := http.ProxyFromEnvironment(r); err != nil || u == nil || u.Host != proxyAddr {
+		t.Fatalf("the environment has the proxy %v, %v", u, err)
+	}
+	for _, p := range []Provider{GCE, AWS, Azure, Auto} {
+		synctest.Test(t, func(t *testing.T) {
+			n := newNetwork(t)
+			n.hosts[proxyAddr] = stranger{}
+			w := watch(n, Config{Provider: p})
+			time.Sleep(time.Minute)
+			w.end()
+			if got := n.dialed(proxyAddr); got > 0 || n.count() == 0 || len(w.notices) > 0 {
+				t.Errorf("%s: %d of %d requests to the proxy, %+v", p, got, n.count(), w.notices)
+			}
+		})
+	}
+}
+
 func TestAfterAnyFaultThePreemptionIsSeen(t *testing.T) {
 	for _, fault := range faults {
 		t.Run(fault, func(t *testing.T) {
