@@ -59,6 +59,22 @@ func TestAPreemptionIsSeenInMilliseconds(t *testing.T) {
 	}
 }
 
+func TestGoogleIsAskedWhereItsHostIsSaidToBe(t *testing.T) {
+	t.Parallel()
+	c := newCloud(t)
+	w := start(t, options{env: []string{"HANDLE_PREEMPTION=true", "GCE_METADATA_HOST=" + c.Listener.Addr().String()}})
+	c.watched()
+	if status, body := w.get("/readiness"); status != http.StatusOK {
+		t.Fatalf("before the preemption: %d %s", status, body)
+	}
+	c.preempt()
+	w.stderr.waitFor(t, takenAway)
+	status, body := w.get("/readiness")
+	if status != http.StatusServiceUnavailable || !strings.HasPrefix(body, "pod: preempted: GCE takes this machine away") {
+		t.Errorf("%d %s", status, body)
+	}
+}
+
 func TestAPreemptionBeforeTheStartIsSeenAtOnce(t *testing.T) {
 	t.Parallel()
 	c := newCloud(t)
