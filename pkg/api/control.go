@@ -66,7 +66,7 @@ type control struct {
 //	POST /v1/processes/N/start|stop|restart {"processes": [names]}; ?wait=30s: when it is done
 //	POST /v1/processes/N/signal?signal=HUP  the same
 //	POST /v1/reload                         what became of the config
-//	GET  /v1/logs?name=N&lines=100&follow   lines as they were logged, of one or more names
+//	GET  /v1/logs?name=N&lines=100&follow   lines as they were logged, of one or more names; &format=json: a JSON object for each
 //	GET  /v1/events?follow                  one JSON object a line
 //
 // Errors are {"error": text} with 400, 404, 409 (it cannot be done now) or 504
@@ -231,6 +231,16 @@ func (c *control) logs(w http.ResponseWriter, r *http.Request) {
 	}
 	f := &follower{w: w, rc: http.NewResponseController(w), all: all, buf: make([]byte, logPiece), others: &c.following}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	switch format := q.Get("format"); format {
+	case "", "text":
+	case "json":
+		f.json = json.NewEncoder(w)
+		f.json.SetEscapeHTML(false)
+		w.Header().Set("Content-Type", "application/x-ndjson")
+	default:
+		refuse(w, http.StatusBadRequest, fmt.Sprintf("format=%s is neither text nor json", clip(format, 32)))
+		return
+	}
 	follow := q.Has("follow")
 	c.following.Add(1)
 	defer c.following.Add(-1)
@@ -239,6 +249,7 @@ func (c *control) logs(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	_ = f.finish() // the client has gone
 }
 
 func pause(ctx context.Context, d time.Duration) bool {
@@ -257,6 +268,7 @@ type source struct {
 	name  string
 	lines Lines
 	at    uint64
+	begun []byte // of a line whose end has not come, where lines become JSON
 }
 
 // sources finds what is to be followed; no names are all processes.
@@ -279,53 +291,11 @@ func (c *control) sources(names []string, lines int) ([]source, error) {
 		}
 		for _, n := range found {
 			if l := c.Operator.Logs(n); l != nil {
-				all = append(all, source{n, l, l.Tail(lines)})
+				all = append(all, source{name: n, lines: l, at: l.Tail(lines)})
 			}
 		}
 	}
 	return all, nil
-}
-
-// follower copies lines to a client. It takes a piece of each process at a time,
-// or a few, so that one that floods holds up neither the others nor, by many
-// followers, the wrapper; what it misses by that is marked.
-type follower struct {
-	w      http.ResponseWriter
-	rc     *http.ResponseController
-	all    []source
-	buf    []byte
-	others *atomic.Int32 // followers, itself included
-}
-
-func (f *follower) copy() error {
-	_ = f.rc.SetWriteDeadline(time.Now().Add(idleWrite)) // a recorder in a test has none
-	pieces := 1
-	if f.others.Load() <= fewFollow {
-		pieces = logPieces
-	}
-	for i := range f.all {
-		for range pieces {
-			if n, err := f.piece(&f.all[i]); err != nil {
-				return err
-			} else if n == 0 {
-				break
-			}
-		}
-	}
-	return f.rc.Flush()
-}
-
-// piece copies what is new of a process, and returns how much it was.
-func (f *follower) piece(s *source) (int, error) {
-	n, next, lost, _ := s.lines.Read(s.at, f.buf)
-	s.at = next
-	if lost > 0 {
-		if _, err := fmt.Fprintf(f.w, "--- %d bytes of %s were written faster than they could be followed ---\n", lost, s.name); err != nil {
-			return n, err
-		}
-	}
-	_, err := f.w.Write(f.buf[:n])
-	return n, err
 }
 
 type eventJSON struct {

@@ -1,8 +1,11 @@
 package api
 
 import (
+	"bytes"
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -28,7 +31,7 @@ func TestFewFollowersGetMoreAtATimeThanMany(t *testing.T) {
 		others.Store(followers)
 		lines := pieces(2 * logPieces)
 		rec := httptest.NewRecorder()
-		f := &follower{w: rec, rc: http.NewResponseController(rec), all: []source{{"a", &lines, 0}}, buf: make([]byte, 8), others: &others}
+		f := &follower{w: rec, rc: http.NewResponseController(rec), all: []source{{name: "a", lines: &lines}}, buf: make([]byte, 8), others: &others}
 		if err := f.copy(); err != nil {
 			t.Fatal(err)
 		}
@@ -39,5 +42,69 @@ func TestFewFollowersGetMoreAtATimeThanMany(t *testing.T) {
 		if err := f.copy(); err != nil || strings.Count(rec.Body.String(), "line") != want {
 			t.Errorf("with nothing new: %v", err)
 		}
+	}
+}
+
+// parts are what the reads of the lines of a process return, one after another.
+type parts []string
+
+func (p *parts) Tail(int) uint64 { return 0 }
+
+func (p *parts) Read(from uint64, b []byte) (n int, next, lost uint64, changed <-chan struct{}) {
+	if len(*p) == 0 {
+		return 0, from, 0, nil
+	}
+	part := (*p)[0]
+	*p = (*p)[1:]
+	if part == "lost" {
+		return 0, from + 7, 7, nil
+	}
+	return copy(b, part), from + uint64(len(part)), 0, nil
+}
+
+func TestLinesBecomeJSONWithWhatTheySay(t *testing.T) {
+	t.Parallel()
+	const wrapped = `time=2026-11-28T21:41:13.649Z level=info name=web pid=7 out=stderr msg="<a> out=stdout"`
+	lines := parts{wrapped + "\n\nplain out=stdout x\nlo", "ng\nhalf", "lost", "", "time=never out=a\n", "end"}
+	var others atomic.Int32
+	rec := httptest.NewRecorder()
+	enc := json.NewEncoder(rec)
+	enc.SetEscapeHTML(false)
+	f := &follower{w: rec, rc: http.NewResponseController(rec), all: []source{{name: "web", lines: &lines}}, buf: make([]byte, 256), others: &others, json: enc}
+	for len(lines) > 0 {
+		if err := f.copy(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.finish(); err != nil {
+		t.Fatal(err)
+	}
+	want := `{"name":"web","time":"2026-11-28T21:41:13.649Z","stream":"stderr","line":` + strconv.Quote(wrapped) + `}
+{"name":"web","line":""}
+{"name":"web","line":"plain out=stdout x"}
+{"name":"web","line":"long"}
+{"name":"web","line":"half"}
+{"name":"web","lost":7}
+{"name":"web","line":"time=never out=a"}
+{"name":"web","line":"end"}
+`
+	if got := rec.Body.String(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestALineWithoutAnEndIsToldInParts(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	f := &follower{json: json.NewEncoder(&out)}
+	s := &source{name: "a"}
+	part := bytes.Repeat([]byte("x"), logPiece)
+	for range 3 * maxBegun / logPiece {
+		if err := f.encode(s, part, 0); err != nil || len(s.begun) > maxBegun {
+			t.Fatalf("%d bytes are kept, %v", len(s.begun), err)
+		}
+	}
+	if n := strings.Count(out.String(), "\n"); n != 2 {
+		t.Errorf("%d parts", n)
 	}
 }

@@ -138,6 +138,19 @@ func TestSweepKillsWhenContextEnds(t *testing.T) {
 	}
 }
 
+func TestSweepWaitsNoLongerThanItsOwnGrace(t *testing.T) {
+	r := running(t)
+	c := start(t, r, sh("sh -c 'trap \"\" TERM; while :; do sleep 1; done' &"+hold))
+	waitFor(t, c)
+	began := time.Now()
+	if n, err := c.Sweep(t.Context(), time.Hour); n == 0 || err != nil {
+		t.Errorf("swept %d, %v", n, err)
+	}
+	if took := time.Since(began); took < maxGrace || took > 3*maxGrace {
+		t.Errorf("it took %v, should be %v", took, maxGrace)
+	}
+}
+
 func TestManyLeaveOrphansAtOnce(t *testing.T) {
 	r := running(t)
 	n := 200

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -32,22 +33,28 @@ func controlPaths(said string) []string {
 // listenControl opens the control socket. Without one the pod runs all the same:
 // what went wrong is a warning.
 func (p *pod) listenControl() {
+	var err error
+	if p.control, err = listenFirst(controlPaths(p.flags.ControlSocket), p.log); err != nil {
+		p.log.Warn("there is no control socket: ctl will not work", "err", err, "hint", "-control-socket sets its path, none turns it off")
+	} else if p.control != nil {
+		p.log.Debug("control socket", "path", p.control.Path())
+	}
+}
+
+// listenFirst opens the first socket that can be made; of no paths it is nil.
+func listenFirst(paths []string, log *slog.Logger) (*api.ControlServer, error) {
 	var errs []error
-	for _, path := range controlPaths(p.flags.ControlSocket) {
-		s, err := api.ListenControl(path, p.log)
+	for _, path := range paths {
+		s, err := api.ListenControl(path, log)
 		if err == nil {
-			p.control = s
-			p.log.Debug("control socket", "path", path)
-			return
+			return s, nil
 		}
 		errs = append(errs, err)
 		if errors.Is(err, api.ErrTaken) {
 			break // that one would be found first
 		}
 	}
-	if len(errs) > 0 {
-		p.log.Warn("there is no control socket: ctl will not work", "err", errors.Join(errs...), "hint", "-control-socket sets its path, none turns it off")
-	}
+	return nil, errors.Join(errs...)
 }
 
 // serveControl answers on the control socket until ctx ends.

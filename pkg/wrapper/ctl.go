@@ -42,13 +42,16 @@ type ctl struct {
 		Names  []string `arg:"" optional:"" help:"processes; all by default"`
 		Follow bool     `short:"f" help:"go on with what comes"`
 		Lines  int      `short:"n" help:"how many of the latest lines of each" default:"100"`
+		Output string   `short:"o" help:"text, or json: an object for each line" enum:"text,json" default:"text"`
 	} `cmd:"" help:"the latest lines of processes"`
 	Events struct {
 		Names  []string `arg:"" optional:"" help:"processes; all by default"`
 		Follow bool     `short:"f" help:"go on with what comes"`
 		Output string   `short:"o" help:"text or json" enum:"text,json" default:"text"`
 	} `cmd:"" help:"what happened to processes"`
-	Top    struct{} `cmd:"" help:"all processes on a terminal, live, with keys to restart, stop and see logs"`
+	Top struct {
+		Output string `short:"o" help:"text, or json: all that is known, once" enum:"text,json" default:"text"`
+	} `cmd:"" help:"all processes on a terminal, live, with keys to restart, stop and see logs"`
 	Reload struct {
 		Output string `short:"o" help:"text or json" enum:"text,json" default:"text"`
 	} `cmd:"" help:"read the config again"`
@@ -86,6 +89,9 @@ func (c *ctl) dispatch(ctx context.Context, k *controller, verb string) error {
 	case "status":
 		return k.status(ctx, c.Status.Names, c.Status.Output, c.Status.Watch)
 	case "top":
+		if c.Top.Output == "json" {
+			return k.status(ctx, nil, "json", false)
+		}
 		return k.top(ctx)
 	case "start":
 		return k.do(ctx, verb, &c.Start)
@@ -96,7 +102,7 @@ func (c *ctl) dispatch(ctx context.Context, k *controller, verb string) error {
 	case "signal":
 		return k.each(ctx, c.Signal.Names, "signal?signal="+url.QueryEscape(c.Signal.Signal), "signalled", c.Signal.Output)
 	case "logs":
-		q := url.Values{"name": c.Logs.Names, "lines": {strconv.Itoa(c.Logs.Lines)}}
+		q := url.Values{"name": c.Logs.Names, "lines": {strconv.Itoa(c.Logs.Lines)}, "format": {c.Logs.Output}}
 		if c.Logs.Follow {
 			q.Set("follow", "1")
 		}

@@ -113,6 +113,24 @@ func TestControlShowsProcesses(t *testing.T) {
 	if err := json.Unmarshal([]byte(w.must("status", "-o", "json")), &all); err != nil || len(all.Processes) != 2 {
 		t.Errorf("json: %v, %+v", err, all)
 	}
+	all.Processes = nil
+	if err := json.Unmarshal([]byte(w.must("top", "-o", "json")), &all); err != nil || len(all.Processes) != 2 {
+		t.Errorf("top as json: %v, %+v", err, all)
+	}
+	told := map[string]string{}
+	for line := range strings.Lines(w.must("logs", "-o", "json", "a")) {
+		var l struct {
+			Name, Stream, Line string
+			Time               time.Time
+		}
+		if err := json.Unmarshal([]byte(line), &l); err != nil || l.Name != "a" || time.Since(l.Time).Abs() > time.Hour {
+			t.Errorf("%v: %s", err, line)
+		}
+		told[l.Stream] += l.Line
+	}
+	if !strings.Contains(told["stdout"], `msg="one"`) || !strings.Contains(told["stderr"], `msg="two"`) {
+		t.Errorf("logs as json: %v", told)
+	}
 	logs := w.must("logs", "a")
 	if strings.Count(logs, "\n") != 3 || !strings.Contains(logs, `name=a`) || !strings.Contains(logs, `out=stderr msg="two"`) {
 		t.Errorf("logs:\n%s", logs)
@@ -140,6 +158,8 @@ func TestCompletion(t *testing.T) {
 		{"c", "completion ctl"},
 		{"ctl re", "reload restart"},
 		{"ctl restart -wi", "-within"},
+		{"ctl top -o", "-output"},
+		{"ctl logs -o", "-output"},
 		{"ctl -control-socket SOCKET restart a", "alpha"},
 		{"ctl -control-socket=SOCKET logs -n 5 ", "alpha beta"},
 		{"-config ", ""},
