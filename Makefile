@@ -179,11 +179,13 @@ release-check: bin/goreleaser ## check what a release needs: the config, a snaps
 
 .PHONY: release
 release: bin/goreleaser ## publish the tag that is checked out; docs/releasing.md says what it needs
-	@PACKED=$$(command -v upx) && bin/goreleaser release --clean
+	@scripts/release-version.sh
+	@PACKED=$$(command -v upx) || { echo 'make release needs upx, for the packed binaries.' >&2; exit 1; }; export PACKED; bin/goreleaser release --clean
 
 .PHONY: sizes
 sizes: ## record the sizes of the binaries, when a growth of more than 5 % is meant
 	@go -C tools/e2e test -count=1 -run '^TestBinariesDoNotGrowUnnoticed$$' . -record
+
 .PHONY: fault
 fault: ## locks while etcd, servers and the network fail: three runs of a minute, then defects to be found; 10 minutes
 	@FAULT=1 go test -count=1 -run '^TestACrowdOnOneKey' ./pkg/lock/etcdstore

@@ -8,6 +8,27 @@ version=$(sed -n 's/.*"version":"\([^"]*\)".*/\1/p' dist/metadata.json)
 fail() { echo "snapshot-check: $1" >&2; exit 1; }
 [[ -n $version ]] || fail 'dist/metadata.json has no version'
 
+# What docs/releasing.md promises, for every platform, under its name and with its checksum.
+expected() {
+  local program package platform format
+  for platform in linux_amd64 linux_arm64 darwin_amd64 darwin_arm64; do
+    for program in process-wrapper shared-lock metadata-mock metrics-server prommerge; do
+      [[ $program == metrics-server && $platform == darwin_* ]] && continue
+      echo "${program}_${version}_$platform.tar.gz"
+      echo "${program}_${version}_$platform.cdx.json"
+    done
+    [[ $platform == linux_* ]] || continue
+    for package in process-wrapper shared-lock metadata-mock process-wrapper-metrics-server prommerge; do
+      for format in deb rpm apk; do echo "${package}_${version}_$platform.$format"; done
+    done
+    if command -v upx >/dev/null; then echo "process-wrapper-packed_${version}_$platform.tar.gz"; fi
+  done
+}
+for name in $(expected); do
+  [[ -s dist/$name ]] || fail "dist/ has no $name"
+  grep -qF "  $name" dist/checksums.txt || fail "checksums.txt has no $name"
+done
+
 (cd dist && sha256sum --quiet --strict -c checksums.txt) || fail 'a checksum is wrong'
 
 temp=$(mktemp -d)
