@@ -31,7 +31,7 @@ func TestTheLargestDatagramIsAppliedAndALongerOneIsCounted(t *testing.T) {
 }
 
 func TestASenderBeyondItsRateIsRefused(t *testing.T) {
-	r := newRig(t, Limits{}, func(c *Config) { c.Rate = 1 })
+	r := newRig(t, Limits{}, func(c *Config) { c.Rate = 0.01 }) // even less than one a second lets one through
 	c := r.dial("udp", r.udp)
 	write(t, c, strings.Repeat(goodEvent, 50)) // one datagram spends what it holds
 	r.until(50, "good")
