@@ -1,8 +1,12 @@
 package main
 
 import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/pem"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -32,6 +36,40 @@ targets:
 		if want := `prommerge_target_up{process_name="` + name + `"} ` + up + "\n"; !strings.Contains(string(page), want) {
 			t.Errorf("no %s in\n%s", want, page)
 		}
+	}
+}
+
+func TestATargetThatAsksForACertificateGetsIt(t *testing.T) {
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+		_, _ = io.WriteString(w, "m 1\n")
+	}))
+	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // of the handshake that fails
+	s.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert, MinVersion: tls.VersionTLS12}
+	seen := make(chan []byte, 9)
+	s.TLS.VerifyPeerCertificate = func(raw [][]byte, _ [][]*x509.Certificate) error { seen <- raw[0]; return nil }
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	own := s.TLS.Certificates[0] // any pair does
+	der, err := x509.MarshalPKCS8PrivateKey(own.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := file(t, "cert.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: own.Certificate[0]})))
+	key := file(t, "key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
+	url := exporter(t, file(t, "c.yaml", `
+targets:
+  - {name: with, url: `+s.URL+`, tls: {caFile: `+cert+`, certFile: `+cert+`, keyFile: `+key+`}}
+  - {name: without, url: `+s.URL+`, tls: {caFile: `+cert+`}}
+`))
+	_, page := get(t, url+"/metrics")
+	for name, up := range map[string]string{"with": "1", "without": "0"} {
+		if want := `prommerge_target_up{process_name="` + name + `"} ` + up + "\n"; !strings.Contains(string(page), want) {
+			t.Errorf("no %s in\n%s", want, page)
+		}
+	}
+	if len(seen) != 1 || !bytes.Equal(<-seen, own.Certificate[0]) {
+		t.Error("the target did not see the certificate")
 	}
 }
 

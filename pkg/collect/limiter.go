@@ -9,7 +9,8 @@ import (
 // limiter is a token bucket for each source address. Its memory is fixed:
 // sources share one of 16,384 buckets by a hash that nobody outside knows.
 type limiter struct {
-	rate float64 // messages a second, and how many at once
+	rate float64 // messages a second
+	most float64 // at once: as many, but one at least
 	seed maphash.Seed
 
 	mu      sync.Mutex // guards buckets
@@ -27,7 +28,7 @@ func newLimiter(rate float64) *limiter {
 	if rate <= 0 {
 		return nil
 	}
-	return &limiter{rate: rate, seed: maphash.MakeSeed(), buckets: make([]bucket, sourceBuckets)}
+	return &limiter{rate: rate, most: max(rate, 1), seed: maphash.MakeSeed(), buckets: make([]bucket, sourceBuckets)}
 }
 
 // source returns which bucket an address has. Those of an IPv6 network of 64 bits
@@ -49,9 +50,9 @@ func (l *limiter) allow(src uint64, now int64) bool {
 	defer l.mu.Unlock()
 	b := &l.buckets[src]
 	if b.at == 0 {
-		b.left = l.rate
+		b.left = l.most
 	} else if now > b.at {
-		b.left = min(l.rate, b.left+float64(now-b.at)/1e9*l.rate)
+		b.left = min(l.most, b.left+float64(now-b.at)/1e9*l.rate)
 	}
 	b.at = now
 	return b.left >= 1

@@ -36,7 +36,7 @@ func newQueue(limit int) *queue { return &queue{limit: limit, wake: make(chan st
 func (q *queue) put(in *listener, src uint64, data []byte) bool {
 	q.mu.Lock()
 	w := &q.waiting
-	if len(w.data)+len(data) > q.limit || len(w.parts) >= q.limit/64 {
+	if len(w.data)+len(data) > q.limit || len(w.parts) >= q.most() {
 		q.mu.Unlock()
 		return false
 	}
@@ -69,8 +69,12 @@ func (q *queue) depth() (n, size int) {
 	return int(q.busy.Load()), len(q.waiting.data)
 }
 
-// full reports whether the queue is above its high water mark.
+// most is how many datagrams may wait, as each costs memory however small it is.
+func (q *queue) most() int { return q.limit / 64 }
+
+// full reports whether bytes or datagrams are above four fifths of what may wait.
 func (q *queue) full() bool {
-	_, size := q.depth()
-	return size > q.limit/10*8
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.waiting.data) > q.limit/5*4 || len(q.waiting.parts) > q.most()/5*4
 }

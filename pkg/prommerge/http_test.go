@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -321,4 +322,19 @@ func TestAMergerIsSafeToUseConcurrently(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+func TestAFailureIsLoggedUnlessThatIsSuppressed(t *testing.T) {
+	for _, tt := range []struct {
+		suppress bool
+		want     int
+	}{{false, 1}, {true, 0}} {
+		var logged bytes.Buffer
+		m := prommerge.New(prommerge.Options{SuppressErrors: tt.suppress, Logger: slog.New(slog.NewTextHandler(&logged, nil))})
+		gather(t, m, acceptText, prommerge.Target{Name: "away", URL: refused(t)}, prommerge.Target{Name: "good", URL: upstream(t, page("g 1\n"))})
+		m.Close()
+		if got := logged.String(); strings.Count(got, "\n") != tt.want || tt.want > 0 && !strings.Contains(got, "name=away") {
+			t.Errorf("suppressed %v: %q", tt.suppress, got)
+		}
+	}
 }

@@ -1,13 +1,16 @@
 package wrapper
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/process-wrapper/process-wrapper/pkg/spec"
 	"github.com/process-wrapper/process-wrapper/pkg/status"
@@ -62,5 +65,75 @@ func TestOnlyPagesOfReadyProcessesAreMergedAndCompressedWhenAsked(t *testing.T) 
 	p.merger.Handler(p.targets).ServeHTTP(rec, req)
 	if got := rec.Header().Get("Content-Encoding"); got != "gzip" || rec.Body.Len() >= len(page) {
 		t.Errorf("%d bytes of Content-Encoding %q, want gzip and less than %d", rec.Body.Len(), got, len(page))
+	}
+}
+
+func TestEachFlagOfMergingHasItsEffect(t *testing.T) {
+	both := make(chan struct{}, 2)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/away":
+			http.Error(w, "no", http.StatusInternalServerError)
+			return
+		case "/meet": // answers once two requests are there at the same time
+			both <- struct{}{}
+			for len(both) < 2 {
+				select {
+				case <-r.Context().Done():
+					return
+				default:
+					runtime.Gosched()
+				}
+			}
+		}
+		w.Header().Set("Content-Type", textFormat)
+		_, _ = io.WriteString(w, "# TYPE zz gauge\nzz 1\n# TYPE aa gauge\naa 1\n")
+	}))
+	defer srv.Close()
+	for _, tt := range []struct {
+		name  string
+		paths []string
+		set   func(*flags)
+		shown func(page, log string) bool // whether the effect is there
+	}{
+		{"-prommerge-sort", []string{"/"}, func(f *flags) { f.PrommergeSort = true },
+			func(page, _ string) bool { return strings.Index(page, "aa{") < strings.Index(page, "zz{") }},
+		{"-prommerge-omit-meta", []string{"/"}, func(f *flags) { f.PrommergeOmitMeta = true },
+			func(page, _ string) bool { return !strings.Contains(page, "# TYPE zz") }},
+		{"-prommerge-empty-on-failure", []string{"/", "/away"}, func(f *flags) { f.PrommergeEmptyOnFailure = true },
+			func(page, _ string) bool { return !strings.Contains(page, "zz{") }},
+		{"-prommerge-supress-errors", []string{"/away"}, func(f *flags) { f.PrommergeSupressErrors = true },
+			func(_, log string) bool { return log == "" }},
+		{"-prommerge-async", []string{"/meet", "/meet"}, func(f *flags) { f.PrommergeAsync = true },
+			func(page, _ string) bool { return strings.Count(page, "zz{") == 2 }},
+	} {
+		for _, on := range []bool{true, false} {
+			t.Run(fmt.Sprint(tt.name, "=", on), func(t *testing.T) {
+				for len(both) > 0 {
+					<-both
+				}
+				var logged bytes.Buffer
+				var f flags
+				if on {
+					tt.set(&f)
+				}
+				m := newMerger(&f, slog.New(slog.NewTextHandler(&logged, nil)))
+				defer m.Close()
+				var targets []page
+				for i, path := range tt.paths {
+					targets = append(targets, page{Name: fmt.Sprint("p", i), URL: srv.URL + path, Timeout: 300 * time.Millisecond})
+				}
+				if on {
+					for i := range targets {
+						targets[i].Timeout = 10 * time.Second
+					}
+				}
+				rec := httptest.NewRecorder()
+				m.Handler(func() []page { return targets }).ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/prommerge", nil))
+				if got := tt.shown(rec.Body.String(), logged.String()); got != on {
+					t.Errorf("the effect is there: %v\n%s\n%s", got, rec.Body, &logged)
+				}
+			})
+		}
 	}
 }

@@ -20,7 +20,7 @@ type receiver struct {
 	format string
 	start  func(t *testing.T) (pid int, address string, count func() float64)
 	cpu    float64 // µs for each event received, best so far
-	lost   float64 // share, best so far
+	lost   float64 // share, worst so far
 }
 
 // measureReceive compares metrics-server with a loop that does no more than count datagrams, and with
@@ -44,13 +44,18 @@ func measureReceive(t *testing.T, _ string) {
 }
 
 func compareReceivers(t *testing.T, all []*receiver, load string, rate, n, each int) {
-	tab := newTable(fmt.Sprintf("%d events/s of 110 bytes, %d in a datagram, default flags; best of 3", rate, each),
+	const rounds = 3
+	tab := newTable(fmt.Sprintf("%d events/s of 110 bytes, %d in a datagram, default flags; %d rounds, CPU the least and loss the most of them", rate, each, rounds),
 		"receiver", "CPU of an event received", "× bare", "lost", "bar")
 	for _, r := range all {
-		r.cpu, r.lost = 1e9, 1
+		r.cpu, r.lost = 1e9, 0
 	}
-	for range 3 {
-		for _, r := range all {
+	for i := range rounds {
+		for j, r := range all {
+			n := n
+			if i == 0 && j == 0 && rate == 100_000 && each == 1 {
+				n = 15 * rate // the promise is for longer than buffers hide
+			}
 			r.round(t, load, rate, n, each)
 		}
 	}
@@ -94,7 +99,7 @@ func (r *receiver) round(t *testing.T, load string, rate, n, each int) {
 			got *= float64(each)
 		}
 		r.cpu = min(r.cpu, float64(cpu.Microseconds())/max(got, 1))
-		r.lost = min(r.lost, 1-got/float64(n))
+		r.lost = max(r.lost, 1-got/float64(n))
 	})
 }
 
