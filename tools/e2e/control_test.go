@@ -109,28 +109,7 @@ func TestControlShowsProcesses(t *testing.T) {
 		t.Errorf("top:\n%s", top)
 	}
 	w.prints("a\nb\n", "status", "-o", "names")
-	var all struct{ Processes []state }
-	if err := json.Unmarshal([]byte(w.must("status", "-o", "json")), &all); err != nil || len(all.Processes) != 2 {
-		t.Errorf("json: %v, %+v", err, all)
-	}
-	all.Processes = nil
-	if err := json.Unmarshal([]byte(w.must("top", "-o", "json")), &all); err != nil || len(all.Processes) != 2 {
-		t.Errorf("top as json: %v, %+v", err, all)
-	}
-	told := map[string]string{}
-	for line := range strings.Lines(w.must("logs", "-o", "json", "a")) {
-		var l struct {
-			Name, Stream, Line string
-			Time               time.Time
-		}
-		if err := json.Unmarshal([]byte(line), &l); err != nil || l.Name != "a" || time.Since(l.Time).Abs() > time.Hour {
-			t.Errorf("%v: %s", err, line)
-		}
-		told[l.Stream] += l.Line
-	}
-	if !strings.Contains(told["stdout"], `msg="one"`) || !strings.Contains(told["stderr"], `msg="two"`) {
-		t.Errorf("logs as json: %v", told)
-	}
+	w.showsJSON()
 	logs := w.must("logs", "a")
 	if strings.Count(logs, "\n") != 3 || !strings.Contains(logs, `name=a`) || !strings.Contains(logs, `out=stderr msg="two"`) {
 		t.Errorf("logs:\n%s", logs)
@@ -144,9 +123,34 @@ func TestControlShowsProcesses(t *testing.T) {
 			t.Errorf("events lack %q:\n%s", want, events)
 		}
 	}
+}
+
+// showsJSON checks what is told of two processes as JSON, of which a has written a line to each stream.
+func (w *wrapper) showsJSON() {
+	w.t.Helper()
+	for _, command := range []string{"status", "top"} {
+		var all struct{ Processes []state }
+		if err := json.Unmarshal([]byte(w.must(command, "-o", "json")), &all); err != nil || len(all.Processes) != 2 {
+			w.t.Errorf("%s as json: %v, %+v", command, err, all)
+		}
+	}
+	told := map[string]string{}
+	for line := range strings.Lines(w.must("logs", "-o", "json", "a")) {
+		var l struct {
+			Name, Stream, Line string
+			Time               time.Time
+		}
+		if err := json.Unmarshal([]byte(line), &l); err != nil || l.Name != "a" || time.Since(l.Time).Abs() > time.Hour {
+			w.t.Errorf("%v: %s", err, line)
+		}
+		told[l.Stream] += l.Line
+	}
+	if !strings.Contains(told["stdout"], `msg="one"`) || !strings.Contains(told["stderr"], `msg="two"`) {
+		w.t.Errorf("logs as json: %v", told)
+	}
 	for line := range strings.Lines(w.must("events", "-o", "json")) {
 		if !json.Valid([]byte(line)) {
-			t.Errorf("no JSON: %s", line)
+			w.t.Errorf("no JSON: %s", line)
 		}
 	}
 }
