@@ -11,7 +11,7 @@ import (
 
 const (
 	noteTime    = 20 * time.Millisecond // for a guardian to have room for a note
-	dismissTime = time.Second
+	dismissTime = 2 * time.Second       // a program with the race detector takes one to end
 )
 
 // wards are what a guardian watches over: processes with a [Command.Deadline]. It is a process of its
