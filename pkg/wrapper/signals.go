@@ -13,18 +13,29 @@ import (
 )
 
 // signals are those sent to us.
-type signals struct{ c chan os.Signal }
+type signals struct {
+	c        chan os.Signal
+	catching sync.WaitGroup
+}
 
 // catch begins to catch. SIGPIPE is caught, not ignored: a reader of our
 // output that went away must not end us, and what is ignored is inherited by
 // children.
+//
+// It does not wait: for each signal the runtime goes to another thread and back,
+// half a millisecond together, in which the command line can be read.
 func catch() *signals {
-	s := &signals{make(chan os.Signal, 16)}
-	signal.Notify(s.c, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE)
+	s := &signals{c: make(chan os.Signal, 16)}
+	s.catching.Go(func() {
+		signal.Notify(s.c, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE)
+	})
 	return s
 }
 
-func (s *signals) release() { signal.Stop(s.c) }
+func (s *signals) release() {
+	s.catching.Wait()
+	signal.Stop(s.c)
+}
 
 // yield gives signals their usual effect, also those that were caught.
 func (s *signals) yield() {
@@ -68,6 +79,7 @@ func (s *signals) during(f func() error) (os.Signal, error) {
 // early hands on the signals that came during start-up, before anything is
 // started.
 func (s *signals) early(p *pod) {
+	s.catching.Wait() // what is started must find SIGPIPE caught
 	for {
 		select {
 		case sig := <-s.c:
