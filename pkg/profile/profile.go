@@ -33,8 +33,8 @@ var ErrURL = errors.New("is no URL: write http://host:4040")
 // pyroscope-go that this needs; the library is 0.95 MiB of binary. Make one with
 // [New], and Run it.
 //
-// The protocol is a POST of a pprof profile in a multipart form to /ingest,
-// which what it covers is in the query of.
+// The protocol is a POST of a pprof profile in a multipart form to /ingest, whose
+// query says what the profile covers.
 // https://grafana.com/docs/pyroscope/latest/reference-server-api/#ingestion
 type Pusher struct {
 	url    *url.URL // nil: off

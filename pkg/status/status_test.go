@@ -7,6 +7,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"go.uber.org/goleak"
 )
@@ -252,23 +253,40 @@ func TestChecksAreKeptByName(t *testing.T) {
 	}
 }
 
-// The bar: a transition must not copy all states. Compare the two results.
+// transitions are those of n processes in turn.
+func transitions(n int) func(*testing.B) {
+	return func(b *testing.B) {
+		var states []State
+		for i := range n {
+			states = append(states, State{Name: fmt.Sprint("p", i), Phase: Running})
+		}
+		board := NewBoard()
+		board.Declare(states...)
+		b.ReportAllocs()
+		for i := 0; b.Loop(); i++ {
+			st := states[i%n]
+			st.Restarts = i
+			board.Put(st)
+		}
+	}
+}
+
+// The bar: a transition must not copy all states.
+func TestATransitionAmongThousandsCopiesFewStates(t *testing.T) {
+	const n = 4000
+	got := testing.Benchmark(transitions(n))
+	all := int64(n * unsafe.Sizeof(State{}))
+	if each := got.AllocedBytesPerOp(); each > all/20 {
+		t.Errorf("a transition allocates %d bytes, all states together have %d", each, all)
+	}
+	if allocs := got.AllocsPerOp(); allocs > 20 {
+		t.Errorf("a transition makes %d allocations", allocs)
+	}
+}
+
 func BenchmarkPut(b *testing.B) {
 	for _, n := range []int{10, 1000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			board := NewBoard()
-			var states []State
-			for i := range n {
-				states = append(states, State{Name: fmt.Sprint("p", i), Phase: Running})
-			}
-			board.Declare(states...)
-			b.ReportAllocs()
-			for i := 0; b.Loop(); i++ {
-				st := states[i%n]
-				st.Restarts = i
-				board.Put(st)
-			}
-		})
+		b.Run(fmt.Sprint(n), transitions(n))
 	}
 }
 
