@@ -34,6 +34,9 @@ func measureReactions(t *testing.T, load string) {
 		{"a server's main → ready, `delay: 0s, period: 100ms`", 150 * time.Millisecond, func(t *testing.T) time.Duration {
 			return serve(t, load)
 		}},
+		{"our SIGTERM → a child's handler", 50 * time.Millisecond, func(t *testing.T) time.Duration {
+			return terminate(t, load)
+		}},
 	} {
 		var took []time.Duration
 		for range reactRounds {
@@ -114,6 +117,17 @@ func serve(t *testing.T, load string) time.Duration {
 	w.ready()
 	ready := time.Now()
 	return ready.Sub(lastPrinted(t, w))
+}
+
+// terminate ends a process that tells when it heard of it.
+func terminate(t *testing.T, load string) time.Duration {
+	w := start(t, options{config: fmt.Sprintf("- name: w\n  entrypoint: %s\n  args: [now]\n", load)})
+	w.ready()
+	began := time.Now()
+	if got := w.stop(); got != 0 {
+		t.Errorf("exit code %d", got)
+	}
+	return lastPrinted(t, w).Sub(began)
 }
 
 // lastPrinted returns when the last incarnation began.

@@ -1,7 +1,7 @@
 // Command load is what the benchmarks have managed by process managers, and the bare loop that
 // they are compared with. What it does is its first argument:
 //
-//	now                 print the time, in nanoseconds since 1970, and wait for a signal
+//	now                 print the time, in nanoseconds since 1970, wait for SIGTERM and print it again
 //	serve ADDRESS       print the time, listen at once and answer every request with 200
 //	write BYTES LINE    write a line again and again, as many bytes in a second
 //	spawn N PROGRAM …   fork and execute a program N times, print a line, on SIGTERM end them all
@@ -30,9 +30,10 @@ func run(began time.Time, args []string) error {
 	term := make(chan os.Signal, 1)
 	switch {
 	case len(args) >= 1 && args[0] == "now": // a #! line adds the name of the script
-		fmt.Println(began.UnixNano())
 		signal.Notify(term, syscall.SIGTERM)
+		fmt.Println(began.UnixNano())
 		<-term
+		fmt.Println(time.Now().UnixNano())
 		return nil
 	case len(args) == 2 && args[0] == "serve":
 		fmt.Println(began.UnixNano())
