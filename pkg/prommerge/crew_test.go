@@ -47,7 +47,7 @@ func TestAMergeAllocatesLittle(t *testing.T) {
 }
 
 // answering serves the same page again and again, and allocates nothing for it.
-func answering(t *testing.T, page []byte) string {
+func answering(t testing.TB, page []byte) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -114,10 +114,7 @@ func TestAMergeOverHTTPAllocatesLittleBesideTheClient(t *testing.T) {
 			t.Run(fmt.Sprintf("%d targets, side by side: %v", n, async), func(t *testing.T) {
 				m := prommerge.New(quiet(prommerge.Options{Sort: true, Async: async}))
 				defer m.Close()
-				var ts []prommerge.Target
-				for i := range n {
-					ts = append(ts, prommerge.Target{Name: fmt.Sprint("p", i), URL: at.String()})
-				}
+				ts := targetsAt(at.String(), n)
 				for range 3 {
 					mergeInMemory(t, m, textType, ts)
 				}
