@@ -208,35 +208,39 @@ func measureHTTP(t *testing.T, exporter string, pages other) {
 		"pages", "in", "out", "prommerge", "concat", "expfmt", "× concat", "expfmt takes", "p50 × concat")
 	for _, wire := range []string{"text", "proto"} {
 		for _, s := range pageSets(wire) {
-			if s.name == "node×2000" {
-				continue
+			if s.name != "node×2000" {
+				t.Run(s.name+" "+wire, func(t *testing.T) { tab.add(compared(t, exporter, pages, s, wire)...) })
 			}
-			scrapes := int(max(1, min(40, 2e7/s.bytes())))
-			all := map[string]*runner{"prommerge": {other: startExporter(t, exporter, targetsOf(pages.url, s.name, wire))}}
-			for name := range contenders {
-				all[name] = &runner{other: startRole(t, name, s.name, wire, pages.url)}
-			}
-			for _, r := range all {
-				pages.scrape(t, r.other, wire, "identity", 3) // connects, and learns
-			}
-			for i := range 15 {
-				all["prommerge"].round(t, pages, wire, "identity", scrapes)
-				all["concat"].round(t, pages, wire, "identity", scrapes)
-				if i%5 == 0 {
-					all["expfmt"].round(t, pages, wire, "identity", (scrapes+7)/8)
-				}
-			}
-			for _, r := range all {
-				r.end()
-			}
-			p, c, e, bar := all["prommerge"], all["concat"], all["expfmt"], bars[s.name+" "+wire]
-			mb := func(n int64) string { return fmt.Sprintf("%.2f MB", float64(n)/1e6) }
-			millis := func(v []float64) string { return fmt.Sprintf("%.2f ms", middle(slices.Clone(v))) }
-			tab.add(s.name+" "+wire, mb(s.bytes()), mb(p.page), millis(p.cpu), millis(c.cpu), millis(e.cpu), atMost("%.2f", over(p.cpu, c.cpu), bar.concat),
-				atLeast("%.1f×", middle(slices.Clone(e.cpu))/middle(slices.Clone(p.cpu)), bar.expfmt), atMost("%.2f", over(p.wall, c.wall), bar.p50))
 		}
 	}
 	tab.print()
+}
+
+// compared is the row of one page set.
+func compared(t *testing.T, exporter string, pages other, s pageSet, wire string) []string {
+	scrapes := int(max(1, min(40, 2e7/s.bytes())))
+	all := map[string]*runner{"prommerge": {other: startExporter(t, exporter, targetsOf(pages.url, s.name, wire))}}
+	for name := range contenders {
+		all[name] = &runner{other: startRole(t, name, s.name, wire, pages.url)}
+	}
+	for _, r := range all {
+		pages.scrape(t, r.other, wire, "identity", 3) // connects, and learns
+	}
+	for i := range 15 {
+		all["prommerge"].round(t, pages, wire, "identity", scrapes)
+		all["concat"].round(t, pages, wire, "identity", scrapes)
+		if i%5 == 0 {
+			all["expfmt"].round(t, pages, wire, "identity", (scrapes+7)/8)
+		}
+	}
+	for _, r := range all {
+		r.end()
+	}
+	p, c, e, bar := all["prommerge"], all["concat"], all["expfmt"], bars[s.name+" "+wire]
+	mb := func(n int64) string { return fmt.Sprintf("%.2f MB", float64(n)/1e6) }
+	millis := func(v []float64) string { return fmt.Sprintf("%.2f ms", middle(slices.Clone(v))) }
+	return []string{s.name + " " + wire, mb(s.bytes()), mb(p.page), millis(p.cpu), millis(c.cpu), millis(e.cpu), atMost("%.2f", over(p.cpu, c.cpu), bar.concat),
+		atLeast("%.1f×", middle(slices.Clone(e.cpu))/middle(slices.Clone(p.cpu)), bar.expfmt), atMost("%.2f", over(p.wall, c.wall), bar.p50)}
 }
 
 // measureEncodings takes the CPU time that compressed answers cost beyond plain ones.
