@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -70,7 +71,29 @@ func readConfig(path string) (c config, err error) {
 	if err := decode(b, &c); err != nil {
 		return c, fmt.Errorf("%s: %w", path, err)
 	}
+	c.locate(filepath.Dir(path))
 	return c, nil
+}
+
+// locate makes relative paths of targets' files start at dir, where the config file is.
+func (c *config) locate(dir string) {
+	at := func(path *string) {
+		if *path != "" && !filepath.IsAbs(*path) {
+			*path = filepath.Join(dir, *path)
+		}
+	}
+	for i := range c.Targets {
+		t := &c.Targets[i]
+		at(&t.BearerTokenFile)
+		if t.BasicAuth != nil {
+			at(&t.BasicAuth.PasswordFile)
+		}
+		if t.TLS != nil {
+			at(&t.TLS.CAFile)
+			at(&t.TLS.CertFile)
+			at(&t.TLS.KeyFile)
+		}
+	}
 }
 
 // target checks t and returns it as the library wants it.
@@ -82,6 +105,9 @@ func (t *targetConfig) target() (prommerge.Target, error) {
 	if err := checkURL(t.URL); err != nil {
 		return out, fmt.Errorf("target %s: %w", t.Name, err)
 	}
+	if err := t.check(); err != nil {
+		return out, fmt.Errorf("target %s: %w", t.Name, err)
+	}
 	if len(t.Headers) > 0 {
 		out.Header = make(http.Header, len(t.Headers))
 		for k, v := range t.Headers {
@@ -90,9 +116,6 @@ func (t *targetConfig) target() (prommerge.Target, error) {
 	}
 	if t.BasicAuth == nil && t.BearerTokenFile == "" && t.TLS == nil {
 		return out, nil
-	}
-	if t.BasicAuth != nil && t.BearerTokenFile != "" {
-		return out, fmt.Errorf("target %s: basicAuth and bearerTokenFile exclude each other", t.Name)
 	}
 	tr := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 4, IdleConnTimeout: 5 * time.Minute,
 		MaxResponseHeaderBytes: prommerge.MaxHeaderBytes, ForceAttemptHTTP2: true}
@@ -104,6 +127,22 @@ func (t *targetConfig) target() (prommerge.Target, error) {
 	}
 	out.Client = &http.Client{Transport: &authorizer{next: tr, basic: t.BasicAuth, tokenFile: t.BearerTokenFile}}
 	return out, nil
+}
+
+// check refuses what would have no effect.
+func (t *targetConfig) check() error {
+	for _, name := range []string{prommerge.LabelName, "__name__", ""} {
+		if _, ok := t.Labels[name]; ok {
+			return fmt.Errorf("label %q cannot be set: %s is the name of the target", name, prommerge.LabelName)
+		}
+	}
+	if t.BasicAuth != nil && t.BearerTokenFile != "" {
+		return errors.New("basicAuth and bearerTokenFile exclude each other")
+	}
+	if t.BasicAuth != nil && t.BasicAuth.Password != "" && t.BasicAuth.PasswordFile != "" {
+		return errors.New("password and passwordFile exclude each other")
+	}
+	return nil
 }
 
 func checkURL(s string) error {

@@ -88,6 +88,7 @@ func serve(ctx context.Context, f *flags, src *source, l net.Listener, log *slog
 			sctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 			defer cancel()
 			err := srv.Shutdown(sctx)
+			_ = srv.Close() // which ends the merges of those that are not done by then
 			if serr := <-done; !errors.Is(serr, http.ErrServerClosed) {
 				err = errors.Join(err, serr)
 			}

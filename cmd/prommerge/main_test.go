@@ -111,7 +111,10 @@ func TestBadConfigsAreRefusedWithTheirReason(t *testing.T) {
 		{"no URL", "targets: [{name: a}]", `target a: url "" is not complete: write http://host:port/metrics`},
 		{"a URL without a scheme", "targets: [{name: a, url: localhost:80}]", `target a: url "localhost:80" is not complete`},
 		{"a name twice", "targets: [{name: a, url: http://x/}, {name: a, url: http://y/}]", `two targets are called "a"`},
-		{"two kinds of credentials", "targets: [{name: a, url: http://x/, basicAuth: {username: u}, bearerTokenFile: f}]", "exclude each other"},
+		{"two kinds of credentials", "targets: [{name: a, url: http://x/, basicAuth: {username: u}, bearerTokenFile: f}]", "basicAuth and bearerTokenFile exclude each other"},
+		{"two passwords", "targets: [{name: a, url: http://x/, basicAuth: {username: u, password: p, passwordFile: f}}]", "target a: password and passwordFile exclude each other"},
+		{"a label that is the target's name", "targets: [{name: a, url: http://x/, labels: {process_name: b}}]", `target a: label "process_name" cannot be set: process_name is the name of the target`},
+		{"a label that is the metric's name", "targets: [{name: a, url: http://x/, labels: {__name__: b}}]", `label "__name__" cannot be set`},
 		{"a CA file that is not there", "targets: [{name: a, url: http://x/, tls: {caFile: /nonexistent}}]", "target a: read CA: open /nonexistent"},
 		{"a bad pattern", "fileSD: ['[']", `fileSD "[": syntax error in pattern`},
 		{"no YAML", "targets: [", "did not find"},
@@ -143,15 +146,19 @@ func TestBadConfigsAreRefusedWithTheirReason(t *testing.T) {
 
 func TestCredentialsAndHeadersReachTheTarget(t *testing.T) {
 	token := file(t, "token", "secret-token\n")
+	config := filepath.Join(filepath.Dir(token), "c.yaml")
 	bearer := metrics(t, func(r *http.Request) bool { return r.Header.Get("Authorization") == "Bearer secret-token" })
 	basic := metrics(t, func(r *http.Request) bool { u, p, _ := r.BasicAuth(); return u == "me" && p == "secret-token" })
 	header := metrics(t, func(r *http.Request) bool { return r.Header.Get("X-Scope-Orgid") == "team" })
-	url := exporter(t, file(t, "c.yaml", `
+	if err := os.WriteFile(config, []byte(`
 targets:
   - {name: bearer, url: `+bearer+`, bearerTokenFile: `+token+`}
-  - {name: basic, url: `+basic+`, basicAuth: {username: me, passwordFile: `+token+`}}
+  - {name: basic, url: `+basic+`, basicAuth: {username: me, passwordFile: token}} # beside the config
   - {name: header, url: `+header+`, headers: {x-scope-orgid: team}, labels: {zone: b}}
-`))
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	url := exporter(t, config)
 	_, page := get(t, url+"/metrics")
 	for _, want := range []string{`m{process_name="bearer"} 1`, `m{process_name="basic"} 1`, `m{process_name="header",zone="b"} 1`} {
 		if !strings.Contains(string(page), want+"\n") {
@@ -275,7 +282,7 @@ func TestFilesOfTargetsAreReadAgainWhenTheyChange(t *testing.T) {
 		}
 		return strings.Join(all, "\n")
 	}
-	const a, b = "fixed http://x/\na:1 https://a:1/m\na:2 https://a:2/m\n", "bee http://b:1/metrics"
+	a, b := "fixed http://x/\na:1 https://a:1/m\na:2 https://a:2/m\n", "bee http://b:1/metrics"
 	if got := names(); got != a+b {
 		t.Errorf("at first:\n%s", got)
 	}
@@ -289,6 +296,14 @@ func TestFilesOfTargetsAreReadAgainWhenTheyChange(t *testing.T) {
 	write("sd/b.yaml", "broken: [", 0)
 	if got := names(); got != a+"c:1 http://c:1/metrics" {
 		t.Errorf("after a bad change:\n%s", got)
+	}
+	write("c.yaml", "fileSD: ['sd/*.json', 'sd/*.yaml']\ntargets: [{name: moved, url: http://x/}]", 0)
+	if err := src.Reload(); err != nil {
+		t.Error(err)
+	}
+	a = strings.Replace(a, "fixed", "moved", 1)
+	if got := names(); got != a+"c:1 http://c:1/metrics" {
+		t.Errorf("after a reload with a file that is still bad:\n%s", got)
 	}
 	if err := os.Remove(filepath.Join(dir, "sd/b.yaml")); err != nil {
 		t.Fatal(err)

@@ -109,7 +109,10 @@ func (s *source) load() error {
 		}
 	}
 	s.closeIdle()
-	s.static, s.patterns, s.files, s.warned = static, c.FileSD, map[string]*sdFile{}, map[string]bool{}
+	s.static, s.patterns, s.warned = static, c.FileSD, map[string]bool{}
+	for _, f := range s.files {
+		f.modified = time.Time{} // to be read again
+	}
 	s.reloadOK, s.reloadTime = true, time.Now()
 	s.discover()
 	return nil

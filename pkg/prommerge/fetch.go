@@ -23,7 +23,7 @@ func (m *Merger) newClient(c *http.Client) *http.Client {
 			DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 			TLSHandshakeTimeout:   5 * time.Second,
 			ExpectContinueTimeout: time.Second,
-			IdleConnTimeout:       5 * time.Minute,    // longer than any scrape interval in use
+			IdleConnTimeout:       idleFor,
 			MaxIdleConnsPerHost:   DefaultConcurrency, // many targets may be behind one gateway
 
 			MaxResponseHeaderBytes: MaxHeaderBytes,
@@ -132,15 +132,16 @@ func (m *Merger) request(w *wait, t *Target, at *address) (*http.Response, error
 	if at.local {
 		header = w.headers[1]
 	}
-	req := &http.Request{Method: http.MethodGet, URL: at.url, Host: at.url.Host, Header: header}
+	blank := http.Request{Method: http.MethodGet, URL: at.url, Host: at.url.Host, Header: header}
 	c := m.client
 	if t.Client != nil {
 		c = withRedirects(t.Client)
 	}
+	var req *http.Request
 	if c != m.client || m.own == nil || len(t.Header) > 0 {
-		req = req.Clone(w.ctx) // for who knows what a caller's client does to it
+		req = blank.Clone(w.ctx) // for who knows what a caller's client does to it
 	} else {
-		req = req.WithContext(w.ctx)
+		req = blank.WithContext(w.ctx)
 	}
 	for k, v := range t.Header {
 		switch k = http.CanonicalHeaderKey(k); k {

@@ -303,6 +303,7 @@ func TestManyScrapesLeaveNothingBehind(t *testing.T) {
 
 func TestAMergerIsSafeToUseConcurrently(t *testing.T) {
 	m := prommerge.New(quiet(prommerge.Options{Async: true, Sort: true}))
+	defer m.Close()
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {

@@ -211,8 +211,10 @@ func TestOnlySoManyTargetsAreAskedAtTheSameTime(t *testing.T) {
 						return io.NopCloser(strings.NewReader("a 1\n")), textType, nil
 					}})
 				}
+				m := prommerge.New(quiet(tt.opt))
+				defer m.Close()
 				start := time.Now()
-				_, _, rs := gather(t, prommerge.New(quiet(tt.opt)), acceptText, ts...)
+				_, _, rs := gather(t, m, acceptText, ts...)
 				if took := time.Since(start); most != tt.most || took != tt.took || !rs[249].Up {
 					t.Errorf("%d at the same time, not %d; took %v, not %v", most, tt.most, took, tt.took)
 				}

@@ -23,7 +23,7 @@ import (
 // counts, so that a busy machine changes the numbers less than the ratios.
 func TestMeasure(t *testing.T) {
 	fmt.Printf("# %s: %d CPUs, %s\n", time.Now().UTC().Format("2006-01-02 15:04"), runtime.NumCPU(), runtime.Version())
-	measureMemory(t)
+	t.Run("memory", measureMemory)
 	pages := startRole(t, rolePages)
 	defer pages.end()
 	exporter := filepath.Join(t.TempDir(), "prommerge")
@@ -32,9 +32,9 @@ func TestMeasure(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	measureHTTP(t, exporter, pages)
-	measureEncodings(t, exporter, pages)
-	measurePeak(t, exporter, pages)
+	t.Run("http", func(t *testing.T) { measureHTTP(t, exporter, pages) })
+	t.Run("encodings", func(t *testing.T) { measureEncodings(t, exporter, pages) })
+	t.Run("peak", func(t *testing.T) { measurePeak(t, exporter, pages) })
 }
 
 // table is printed as one block of Markdown.
@@ -83,18 +83,13 @@ func middle(v []float64) float64 {
 	return v[len(v)/2]
 }
 
-// measureMemory merges without a network, one target after the other.
+// measureMemory merges without a network. The speed is that of one target after the other.
 func measureMemory(t *testing.T) {
-	tab := newTable("In memory", "pages", "size", "MB per CPU second", "allocations per merge", "expfmt takes")
+	tab := newTable("In memory", "pages", "size", "MB per CPU second", "allocations per merge", "side by side", "expfmt takes")
 	for _, wire := range []string{"text", "proto"} {
 		for _, s := range pageSets(wire) {
-			m := prommerge.New(prommerge.Options{Sort: true})
-			ts := s.opened(typeOf(wire))
-			merge := func() { mergeInMemory(t, m, typeOf(wire), ts) }
-			for range 3 {
-				merge()
-			}
-			cpu, allocs := cost(merge, 500*time.Millisecond)
+			cpu, allocs := s.cost(t, wire, false, 500*time.Millisecond)
+			_, beside := s.cost(t, wire, true, time.Second)
 			bar, less := 400.0, ""
 			if s.bytes() < 5e5 {
 				bar = 0
@@ -107,10 +102,23 @@ func measureMemory(t *testing.T) {
 				theirs, _ := cost(func() { decodeMergeEncode(discard{}, pages, wire) }, 500*time.Millisecond)
 				less = atLeast("%.1f×", theirs.Seconds()/cpu.Seconds(), 5)
 			}
-			tab.add(s.name+" "+wire, fmt.Sprintf("%.1f MB", float64(s.bytes())/1e6), atLeast("%.0f", float64(s.bytes())/1e6/cpu.Seconds(), bar), atMost("%.0f", allocs, 64), less)
+			tab.add(s.name+" "+wire, fmt.Sprintf("%.1f MB", float64(s.bytes())/1e6), atLeast("%.0f", float64(s.bytes())/1e6/cpu.Seconds(), bar),
+				atMost("%.0f", allocs, 64), atMost("%.0f", beside, 64), less)
 		}
 	}
 	tab.print()
+}
+
+// cost returns CPU time and allocations of a merge in steady state.
+func (s pageSet) cost(t *testing.T, wire string, async bool, atLeast time.Duration) (time.Duration, float64) {
+	m := prommerge.New(prommerge.Options{Sort: true, Async: async})
+	defer m.Close()
+	ts := s.opened(typeOf(wire))
+	merge := func() { mergeInMemory(t, m, typeOf(wire), ts) }
+	for range 10 { // pools fill
+		merge()
+	}
+	return cost(merge, atLeast)
 }
 
 type discard struct{}
@@ -200,35 +208,39 @@ func measureHTTP(t *testing.T, exporter string, pages other) {
 		"pages", "in", "out", "prommerge", "concat", "expfmt", "× concat", "expfmt takes", "p50 × concat")
 	for _, wire := range []string{"text", "proto"} {
 		for _, s := range pageSets(wire) {
-			if s.name == "node×2000" {
-				continue
+			if s.name != "node×2000" {
+				t.Run(s.name+" "+wire, func(t *testing.T) { tab.add(compared(t, exporter, pages, s, wire)...) })
 			}
-			scrapes := int(max(1, min(40, 2e7/s.bytes())))
-			all := map[string]*runner{"prommerge": {other: startExporter(t, exporter, targetsOf(pages.url, s.name, wire))}}
-			for name := range contenders {
-				all[name] = &runner{other: startRole(t, name, s.name, wire, pages.url)}
-			}
-			for _, r := range all {
-				pages.scrape(t, r.other, wire, "identity", 3) // connects, and learns
-			}
-			for i := range 15 {
-				all["prommerge"].round(t, pages, wire, "identity", scrapes)
-				all["concat"].round(t, pages, wire, "identity", scrapes)
-				if i%5 == 0 {
-					all["expfmt"].round(t, pages, wire, "identity", (scrapes+7)/8)
-				}
-			}
-			for _, r := range all {
-				r.end()
-			}
-			p, c, e, bar := all["prommerge"], all["concat"], all["expfmt"], bars[s.name+" "+wire]
-			mb := func(n int64) string { return fmt.Sprintf("%.2f MB", float64(n)/1e6) }
-			millis := func(v []float64) string { return fmt.Sprintf("%.2f ms", middle(slices.Clone(v))) }
-			tab.add(s.name+" "+wire, mb(s.bytes()), mb(p.page), millis(p.cpu), millis(c.cpu), millis(e.cpu), atMost("%.2f", over(p.cpu, c.cpu), bar.concat),
-				atLeast("%.1f×", middle(slices.Clone(e.cpu))/middle(slices.Clone(p.cpu)), bar.expfmt), atMost("%.2f", over(p.wall, c.wall), bar.p50))
 		}
 	}
 	tab.print()
+}
+
+// compared is the row of one page set.
+func compared(t *testing.T, exporter string, pages other, s pageSet, wire string) []string {
+	scrapes := int(max(1, min(40, 2e7/s.bytes())))
+	all := map[string]*runner{"prommerge": {other: startExporter(t, exporter, targetsOf(pages.url, s.name, wire))}}
+	for name := range contenders {
+		all[name] = &runner{other: startRole(t, name, s.name, wire, pages.url)}
+	}
+	for _, r := range all {
+		pages.scrape(t, r.other, wire, "identity", 3) // connects, and learns
+	}
+	for i := range 15 {
+		all["prommerge"].round(t, pages, wire, "identity", scrapes)
+		all["concat"].round(t, pages, wire, "identity", scrapes)
+		if i%5 == 0 {
+			all["expfmt"].round(t, pages, wire, "identity", (scrapes+7)/8)
+		}
+	}
+	for _, r := range all {
+		r.end()
+	}
+	p, c, e, bar := all["prommerge"], all["concat"], all["expfmt"], bars[s.name+" "+wire]
+	mb := func(n int64) string { return fmt.Sprintf("%.2f MB", float64(n)/1e6) }
+	millis := func(v []float64) string { return fmt.Sprintf("%.2f ms", middle(slices.Clone(v))) }
+	return []string{s.name + " " + wire, mb(s.bytes()), mb(p.page), millis(p.cpu), millis(c.cpu), millis(e.cpu), atMost("%.2f", over(p.cpu, c.cpu), bar.concat),
+		atLeast("%.1f×", middle(slices.Clone(e.cpu))/middle(slices.Clone(p.cpu)), bar.expfmt), atMost("%.2f", over(p.wall, c.wall), bar.p50)}
 }
 
 // measureEncodings takes the CPU time that compressed answers cost beyond plain ones.

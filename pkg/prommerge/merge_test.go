@@ -145,6 +145,7 @@ func TestABadPageIsDroppedWhole(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			m := prommerge.New(quiet(prommerge.Options{Async: true}))
+			defer m.Close()
 			for range 2 {
 				page, _, rs := gather(t, m, acceptText, opened("good", textType, []byte("g{b=\"c\"} 1\n")), opened("bad", textType, []byte("early 1\n"+tt.in)))
 				p, err := checkPage(page, false)

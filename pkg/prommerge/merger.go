@@ -59,6 +59,7 @@ type Merger struct {
 	client *http.Client
 	own    *http.Transport // nil where the client is the caller's
 	slots  chan struct{}   // one for each merge that Handler may run; nil: any number
+	crew   crew            // asks targets side by side
 
 	mu        sync.Mutex // guards all below
 	idle      [3][]*index
@@ -89,7 +90,7 @@ const (
 
 // New returns a Merger. Nothing runs until it is used.
 func New(opt Options) *Merger {
-	m := &Merger{id: strconv.FormatUint(rand.Uint64(), 36), targets: make(map[targetKey]*targetState)}
+	m := &Merger{id: strconv.FormatUint(rand.Uint64(), 36), targets: make(map[targetKey]*targetState), crew: crew{tasks: make(chan task)}}
 	opt.Limits.TargetBytes = orDefault(opt.Limits.TargetBytes, DefaultTargetBytes)
 	opt.Limits.TotalBytes = orDefault(opt.Limits.TotalBytes, DefaultTotalBytes)
 	opt.Limits.Concurrency = orDefault(opt.Limits.Concurrency, DefaultConcurrency)
@@ -117,8 +118,10 @@ func orDefault[T int | int64](n, def T) T {
 	return n
 }
 
-// Close gives idle connections up. It does not end merges that run.
+// Close gives up idle connections and what else is kept for the next merge. It does not end merges that run, but waits
+// until they have asked their targets. Later merges are possible, and leave only idle connections behind.
 func (m *Merger) Close() {
+	m.crew.close()
 	if m.own != nil {
 		m.own.CloseIdleConnections()
 	}

@@ -55,16 +55,25 @@ func (p *Page) ownSeries(w *ownWriter) {
 	}
 	p.m.mu.Lock()
 	defer p.m.mu.Unlock()
-	w.head("prommerge_target_errors", "Merges without the target, by reason.", typCounter)
-	for i := range p.results {
-		for reason, n := range p.states[i].errors {
-			w.sample("_total", p.label(i), reason, float64(n))
-		}
-	}
+	p.errorSeries(w)
 	w.head("prommerge_type_conflicts", "TYPEs left out because another target had said otherwise.", typCounter)
 	w.sample("_total", nil, "", float64(p.m.conflicts))
 	w.head("prommerge_merge_duration_seconds", "How long it took to ask all targets and merge their pages.", typGauge)
 	w.sample("", nil, "", time.Since(p.start).Seconds())
+}
+
+// errorSeries writes a family only where there are errors: encoders refuse one without series.
+func (p *Page) errorSeries(w *ownWriter) {
+	none := true
+	for i := range p.results {
+		for reason, n := range p.states[i].errors {
+			if none {
+				w.head("prommerge_target_errors", "Merges without the target, by reason.", typCounter)
+				none = false
+			}
+			w.sample("_total", p.label(i), reason, float64(n))
+		}
+	}
 }
 
 // label returns the label that names target i.

@@ -219,3 +219,43 @@ func TestATypeConflictInProtobufBecomesText(t *testing.T) {
 		t.Errorf("asked for %q, want %q", asked, want)
 	}
 }
+
+// encodeText returns families in text.
+func encodeText(fams []*family) string {
+	var b strings.Builder
+	for _, mf := range fams {
+		if _, err := expfmt.MetricFamilyToText(&b, mf); err != nil {
+			panic(err)
+		}
+	}
+	return b.String()
+}
+
+func TestLabelsThatExistInEachFormat(t *testing.T) {
+	const line = "g{process_name=\"mine\",zone=\"theirs\",a=\"b\"} 1\n"
+	for _, tt := range []struct {
+		honor prommerge.HonorLabels
+		want  string
+	}{
+		{prommerge.HonorRename, "g{a=b,exported_process_name=mine,exported_zone=theirs,process_name=x,zone=ours} 1"},
+		{prommerge.HonorKeep, "g{a=b,process_name=mine,zone=theirs} 1"},
+		{prommerge.HonorOverride, "g{a=b,process_name=x,zone=ours} 1"},
+	} {
+		for _, f := range []struct{ contentType, in string }{
+			{textType, line}, {omType, line + "# EOF\n"}, {protoType, string(asProto([]byte("# TYPE g gauge\n" + line)))},
+		} {
+			t.Run(fmt.Sprint("honor ", tt.honor, ", ", f.contentType), func(t *testing.T) {
+				m := prommerge.New(quiet(prommerge.Options{HonorLabels: tt.honor}))
+				target := opened("x", f.contentType, []byte(f.in))
+				target.Labels = map[string]string{"zone": "ours"}
+				for range 3 {
+					page, ct, rs := gather(t, m, f.contentType, target)
+					p, err := checkPage(asText(t, f.contentType, page), f.contentType == omType)
+					if err != nil || !rs[0].Up || !strings.HasPrefix(ct, f.contentType) || !slices.ContainsFunc(p.samples, func(s string) bool { return strings.TrimSpace(s) == tt.want }) {
+						t.Fatalf("%v, %v, %s\nno %s in\n%s", err, rs[0].Err, ct, tt.want, strings.Join(p.samples, "\n"))
+					}
+				}
+			})
+		}
+	}
+}

@@ -398,8 +398,8 @@ func (p *pod) serve(ctx context.Context, signals *signals, units []supervisor.Un
 	p.rest()
 	p.approve()
 	end()
-	p.merger.Close()
 	wg.Wait()
+	p.merger.Close()
 	if p.broken.Load() {
 		code = max(code, 1)
 	}
