@@ -42,6 +42,7 @@ func TestMeasure(t *testing.T) {
 		{"restarts", measureRestarts},
 		{"receive", measureReceive},
 		{"holes", measureHoles},
+		{"series", measureSeries},
 		{"lock", measureLock},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.run(t, load) })
