@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -33,9 +34,16 @@ var (
 // collect runs metrics-server until the test ends.
 func collect(t *testing.T, env []string, args ...string) *collector {
 	t.Helper()
+	return collectUnder(t, nil, env, args...)
+}
+
+// collectUnder has another command execute it.
+func collectUnder(t *testing.T, under, env []string, args ...string) *collector {
+	t.Helper()
 	c := &collector{t: t, stderr: newTranscript(), exited: make(chan struct{}), unix: filepath.Join(t.TempDir(), "app.sock")}
-	args = append([]string{"-udp", "127.0.0.1:0", "-socket", "127.0.0.1:0", "-uds", c.unix}, args...)
-	c.cmd = exec.Command(program("metrics-server"), args...)
+	argv := append(slices.Clone(under), program("metrics-server"), "-udp", "127.0.0.1:0", "-socket", "127.0.0.1:0", "-uds", c.unix)
+	argv = append(argv, args...)
+	c.cmd = exec.Command(argv[0], argv[1:]...)
 	c.cmd.Env, c.cmd.Stderr = environment(env...), c.stderr
 	if err := c.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -181,7 +189,9 @@ func TestMetricsServerPassesOnToAnother(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	near.send("udp", `{"name":"e","op":"event","id":"1"}{"name":"e","op":"event","id":"1"}{"name":"i","op":"index"}`)
 	near.until(50, "a")
+	far.until(2, "metrics_server_dropped_total", "no_sink") // it has no store
 	far.until(50, "a", `instance="`+host+`"`, `x="1"`)
 	far.until(7, "b", `instance="kept"`)
 	if n := far.sum("metrics_server_received_total", "udp"); n >= 100 {
