@@ -197,7 +197,8 @@ bench: ## benchmarks, and comparisons with what Debian ships; BENCH=log for one 
 	@[[ '$(or $(BENCH),merge)' != merge ]] || go -C pkg/prommerge test -tags bench -count=1 -run '^TestMeasure$$'
 	@[[ '$(or $(BENCH),sinks)' != sinks ]] || $(MAKE) bench-sinks
 	@[[ '$(BENCH)' =~ ^(merge|sinks)$$ ]] || scripts/packages.sh 'comparisons with other process managers' $(BENCH_PACKAGES)
-	@[[ '$(BENCH)' =~ ^(merge|sinks)$$ ]] || go -C tools/e2e test -tags bench -count=1 -timeout 15m -run '^TestMeasure$$/^($(if $(BENCH),$(BENCH),.*))$$'
+	@[[ '$(or $(BENCH),stores)' != stores ]] || $(MAKE) bin/victoria-logs
+	@[[ '$(BENCH)' =~ ^(merge|sinks)$$ ]] || VICTORIALOGS=$(CURDIR)/bin/victoria-logs go -C tools/e2e test -tags bench -count=1 -timeout 15m -run '^TestMeasure$$/^($(if $(BENCH),$(BENCH),.*))$$'
 
 .PHONY: bench-sinks
 bench-sinks: bin/victoria-logs

@@ -43,6 +43,7 @@ func TestMeasure(t *testing.T) {
 		{"receive", measureReceive},
 		{"holes", measureHoles},
 		{"series", measureSeries},
+		{"stores", measureStores},
 		{"lock", measureLock},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.run(t, load) })
