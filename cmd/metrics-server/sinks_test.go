@@ -6,9 +6,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/process-wrapper/process-wrapper/pkg/sink"
+	"github.com/process-wrapper/process-wrapper/pkg/sink/search"
 	"github.com/process-wrapper/process-wrapper/pkg/sink/sinktest"
 )
 
@@ -61,6 +66,40 @@ func TestTheFlagsOfLokiReachIt(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+func TestTheFlagsOfSearchMakeItsConfig(t *testing.T) {
+	f := parse(t, "-search-index", "app-x", "-search-pattern", "app-*", "-search-data-stream", "-search-no-template", "-search-shards", "3", "-search-labels", "flattened",
+		"-search-ca-path", "ca.pem", "-search-insecure", "-search-timeout", "3s", "-opensearch-bulk-period", "2s", "-opensearch-bulk-size-bytes", "1000",
+		"-sink-queue-bytes", "1000000", "-spool-dir", "spool", "-spool-bytes", "100000", "-spool-fsync", "always", "-shutdown-deadline", "4s")
+	want := search.Config{
+		Sink: sink.Config{QueueBytes: 1000000, SpoolDir: "spool", SpoolBytes: 100000, Fsync: "always", Deadline: 4 * time.Second, Period: 2 * time.Second, BatchBytes: 1000},
+		URL:  "https://search", User: "u", Password: "p", CAFile: "ca.pem", Insecure: true, Index: "app-x", Pattern: "app-*", DataStream: true, NoTemplate: true,
+		Shards: 3, Labels: "flattened", Timeout: 3 * time.Second,
+	}
+	if diff := cmp.Diff(want, f.searchConfig(&environment{"https://search", "u", "p"})); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWhatItTellsOfItself(t *testing.T) {
+	v := serve(t, nil, "-loki-address", "http://127.0.0.1:1", "-shutdown-deadline", "1ms", "-uds", filepath.Join(t.TempDir(), "s.sock"), "-remote", "127.0.0.1:9")
+	page := v.page()
+	for _, name := range []string{
+		`received_total{listener="udp"}`, `received_bytes_total{listener="udp"}`, `parsed_total`, `applied_total{op="inc"}`, `dropped_total{kind="malformed",reason="syntax"}`,
+		`dropped_total{kind="queue",reason="queue_full"}`, `kernel_drops_total{listener="udp"}`, `receive_buffer_bytes{listener="udp"}`, `queue_datagrams`, `queue_bytes`,
+		`series`, `series_limit`, `series_bytes`, `series_expired_total`, `connections{listener="unix"}`, `connections_refused_total{listener="unix"}`,
+		`forwarded_total`, `forward_dropped_total`, `sink_accepted_total{sink="loki"}`, `sink_sent_total{sink="loki"}`, `sink_retried_total{sink="loki"}`,
+		`sink_dead_letter_total{sink="loki"}`, `sink_spooled_total{sink="loki"}`, `sink_dropped_total{reason="queue_full",sink="loki"}`, `sink_queue_events{sink="loki"}`,
+		`sink_queue_bytes{sink="loki"}`, `sink_spool_bytes{sink="loki"}`, `sink_up{sink="loki"}`, `sink_flush_seconds_count{sink="loki"}`,
+	} {
+		if !strings.Contains(page, "\nmetrics_server_"+name+" ") {
+			t.Errorf("the page has no metrics_server_%s", name)
+		}
+	}
+	if !strings.Contains(page, "\nmetrics_server_build_info{") || strings.Contains(page, "promtail_") {
+		t.Error("no build_info, or metrics of the client of Loki")
 	}
 }
 

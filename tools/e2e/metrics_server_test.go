@@ -199,6 +199,31 @@ func TestMetricsServerPassesOnToAnother(t *testing.T) {
 	}
 }
 
+func TestAServerWithoutDescriptorsGoesOn(t *testing.T) {
+	c := collectUnder(t, []string{"/bin/sh", "-c", `ulimit -n 20; exec "$@"`, "sh"}, nil)
+	var conns []net.Conn
+	for range 40 { // more than it can accept, all of which the kernel holds for it
+		conn, err := net.Dial("unix", c.unix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conns = append(conns, conn)
+	}
+	c.stderr.waitFor(t, regexp.MustCompile(`msg="?accept"?.*too many open files`))
+	for range 10 {
+		c.send("udp", `{"name":"jobs","op":"inc","value":1,"labels":{"over":"udp"}}`)
+	}
+	for _, conn := range conns {
+		if _, err := conn.Write([]byte(`{"name":"jobs","op":"inc","value":1,"labels":{"over":"unix"}}`)); err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
+	}
+	c.until(10, "jobs", `over="udp"`)
+	c.until(40, "jobs", `over="unix"`)
+}
+
 // TestEventsOfTheWrapper has both programs side by side, as in a pod.
 func TestEventsOfTheWrapper(t *testing.T) {
 	c := collect(t, nil)

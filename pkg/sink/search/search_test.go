@@ -2,12 +2,10 @@ package search
 
 import (
 	"bytes"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -298,20 +296,14 @@ func TestEventWithoutIDIsStoredOnceThoughTheAnswerWasLost(t *testing.T) {
 
 func TestCredentialsAndCertificates(t *testing.T) {
 	f := newFake(t)
-	srv := httptest.NewTLSServer(f)
-	defer srv.Close()
-	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
-	ca := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	withUser := strings.Replace(srv.URL, "https://", "https://alice:s3cret@", 1)
+	url, ca := sinktest.ServeTLS(t, f, nil)
+	withUser := strings.Replace(url, "https://", "https://alice:s3cret@", 1)
 	for _, tt := range []struct {
 		name   string
 		config Config
 		auth   string // "" when nothing may arrive
 	}{
-		{"user and password", Config{URL: srv.URL, CAFile: ca, User: "bob", Password: "pw"}, "bob:pw"},
+		{"user and password", Config{URL: url, CAFile: ca, User: "bob", Password: "pw"}, "bob:pw"},
 		{"user and password in the URL", Config{URL: withUser, CAFile: ca}, "alice:s3cret"},
 		{"unknown certificate, not verified", Config{URL: withUser, Insecure: true}, "alice:s3cret"},
 		{"unknown certificate", Config{URL: withUser}, ""},
