@@ -195,8 +195,14 @@ fault: ## locks while etcd, servers and the network fail: three runs of a minute
 bench: ## benchmarks, and comparisons with what Debian ships; BENCH=log for one part
 	@[[ -n '$(BENCH)' ]] || go test -run '^$$' -bench . -benchmem -benchtime 100ms ./pkg/...
 	@[[ '$(or $(BENCH),merge)' != merge ]] || go -C pkg/prommerge test -tags bench -count=1 -run '^TestMeasure$$'
-	@[[ '$(BENCH)' == merge ]] || scripts/packages.sh 'comparisons with other process managers' $(BENCH_PACKAGES)
-	@[[ '$(BENCH)' == merge ]] || go -C tools/e2e test -tags bench -count=1 -timeout 15m -run '^TestMeasure$$/^($(if $(BENCH),$(BENCH),.*))$$'
+	@[[ '$(or $(BENCH),sinks)' != sinks ]] || $(MAKE) bench-sinks
+	@[[ '$(BENCH)' =~ ^(merge|sinks)$$ ]] || scripts/packages.sh 'comparisons with other process managers' $(BENCH_PACKAGES)
+	@[[ '$(or $(BENCH),stores)' != stores ]] || $(MAKE) bin/victoria-logs
+	@[[ '$(BENCH)' =~ ^(merge|sinks)$$ ]] || VICTORIALOGS=$(CURDIR)/bin/victoria-logs go -C tools/e2e test -tags bench -count=1 -timeout 15m -run '^TestMeasure$$/^($(if $(BENCH),$(BENCH),.*))$$'
+
+.PHONY: bench-sinks
+bench-sinks: bin/victoria-logs
+	@VICTORIALOGS=$(CURDIR)/bin/victoria-logs go test -tags backends -p 1 -run '^$$' -bench VictoriaLogs -benchtime 3x ./pkg/sink/loki ./pkg/sink/search
 
 .PHONY: trials
 trials: ## long tests of locks: ten of each fault, and ten minutes beside a slow probe

@@ -27,6 +27,7 @@ type server struct {
 	log      *slog.Logger
 	registry *collect.Registry
 	receiver *collect.Server
+	full     func() bool      // the receiver's queue is over its high water mark
 	forward  *datagram.Sender // nil without -remote
 	sinks    []runner
 	profile  *profile.Pusher
@@ -89,6 +90,7 @@ func newServer(f *flags, env *environment, log *slog.Logger, shutdown func()) (*
 	cfg.Registry = collect.NewRegistry(f.limits(), append(names(own), "metrics_server_*")...)
 	s.registry = cfg.Registry
 	s.receiver = collect.NewServer(cfg)
+	s.full = s.receiver.Full
 	own.MustRegister(s.receiver)
 	if err := s.receiver.Listen(sockets...); err != nil {
 		return nil, err
@@ -138,7 +140,7 @@ func (s *server) handler(own prometheus.Gatherer) http.Handler {
 		switch {
 		case s.ending.Load():
 			http.Error(w, "shutting down", http.StatusServiceUnavailable)
-		case s.receiver.Full():
+		case s.full():
 			http.Error(w, "the receive queue is over its high water mark", http.StatusServiceUnavailable)
 		default:
 			_, _ = fmt.Fprintln(w, "ok")

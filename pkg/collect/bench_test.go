@@ -48,22 +48,46 @@ func TestMemoryOfASeries(t *testing.T) {
 	runtime.KeepAlive(r)
 }
 
-func TestExpiryOfAllSeriesHoldsNobodyUp(t *testing.T) {
-	const n = 100_000
+// sweepAll has n series expire at once, and returns for how long they held the registry at most, and in all.
+func sweepAll(tb testing.TB, n int) (worst, all time.Duration) {
+	tb.Helper()
 	r := NewRegistry(Limits{})
-	fill(t, r, n, `,"ttl":"1s"`)
+	fill(tb, r, n, `,"ttl":"1s"`)
 	now := r.at(time.Now().Add(time.Minute))
-	var worst, all time.Duration
 	for more := true; more; {
 		began := time.Now()
 		more = r.sweep(now)
 		took := time.Since(began)
 		worst, all = max(worst, took), all+took
 	}
-	t.Logf("%d series expired in %v, at most %v in one go", n, all, worst)
-	if len(r.series) != 0 || worst > 500*time.Millisecond {
-		t.Errorf("%d series are left, others waited for %v", len(r.series), worst)
+	if len(r.series) != 0 {
+		tb.Errorf("%d series are left", len(r.series))
 	}
+	return worst, all
+}
+
+// The bar is 5 ms; this asserts that it is not missed by far, in the best of three rounds, as a busy machine stops us at any time.
+func TestExpiryOfAllSeriesHoldsNobodyUp(t *testing.T) {
+	const n, bound = 100_000, 50 * time.Millisecond
+	best := time.Hour
+	for range 3 {
+		worst, all := sweepAll(t, n)
+		t.Logf("%d series expired in %v, at most %v in one go", n, all, worst)
+		if best = min(best, worst); best <= bound {
+			return
+		}
+	}
+	t.Errorf("others waited for %v", best)
+}
+
+// Reported is the worst of all rounds.
+func BenchmarkExpire100kSeries(b *testing.B) {
+	var worst time.Duration
+	for b.Loop() {
+		w, _ := sweepAll(b, 100_000)
+		worst = max(worst, w)
+	}
+	b.ReportMetric(float64(worst.Microseconds())/1000, "ms-at-most")
 }
 
 func BenchmarkApply(b *testing.B) {

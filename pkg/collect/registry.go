@@ -135,6 +135,12 @@ func (r *Registry) apply(m *datagram.Message, added []datagram.Label, now int64)
 	return 0
 }
 
+// value returns the value of the series that a message was applied to. The caller holds mu.
+func (r *Registry) value(m *datagram.Message, added []datagram.Label) float64 {
+	key, _ := r.keys.build(m, added)
+	return r.series[string(key)].value
+}
+
 func (s *series) change(m *datagram.Message) reason {
 	switch m.Op {
 	case datagram.Set:

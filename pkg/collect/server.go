@@ -243,9 +243,14 @@ func (s *Server) message(p *processor, in *listener, m *datagram.Message, now ti
 		return
 	}
 	s.stats.applied[m.Op].Add(1)
-	if s.cfg.Forward != nil {
-		p.held = append(p.held, s.labelled(m, in, now))
+	if s.cfg.Forward == nil {
+		return
 	}
+	c := s.labelled(m, in, now)
+	if m.Op == datagram.Add { // which JSON has no word for
+		c.Op, c.Value = datagram.Set, s.cfg.Registry.value(m, in.labels)
+	}
+	p.held = append(p.held, c)
 }
 
 func (s *Server) shutdown(in *listener) {

@@ -156,6 +156,42 @@ func TestEventsGoToTheirSinks(t *testing.T) {
 	r.until(2, "metrics_server_dropped_total", "reason", "sink_full")
 }
 
+func TestEverythingThatIsAppliedIsPassedOn(t *testing.T) {
+	far := &keep{}
+	r := newRig(t, Limits{}, func(c *Config) { c.Forward = far })
+	write(t, r.dial("unix", r.unix), `{"name":"a","op":"inc","value":2,"ttl":"5s","labels":{"instance":"kept"}}{"name":"a","op":"set","value":1}{"name":"h","op":"obs","value":3,"bucket_custom":[1,5]}`+
+		`{"name":"e","op":"event","id":"1","labels":{"x":"y"}}{"name":"e","op":"event","id":"1"}{"name":"i","op":"index","index":"x"}{"name":"r","op":"raw"}`)
+	r.until(1, "metrics_server_dropped_total", "reason", "unsupported")
+	write(t, r.dial("udp", r.statsd), "g:7|g\ng:+2|g\nt:250|ms") // JSON has no word for a change of a gauge
+	r.until(9, "g")
+	r.until(1, "t")
+	var got []string
+	if !soon(func() bool { return len(far.all()) == 7 }) {
+		t.Fatalf("%d were passed on", len(far.all()))
+	}
+	for _, m := range far.all() {
+		got = append(got, string(datagram.Append(nil, m)))
+		if want := map[bool]string{true: "127.0.0.1:0", false: r.unix}[m.Name == "g" || m.Name == "t"]; m.Label("data_source") != want {
+			t.Errorf("data_source of %s is %s", m.Name, m.Label("data_source"))
+		}
+	}
+	for i, want := range []string{
+		`"name":"a","op":"inc","value":2,`, `"name":"h","op":"obs","value":3,`, `"name":"e","op":"event","value":0,`, `"name":"i","op":"index","value":0,`,
+	} {
+		if !strings.Contains(got[i], want) {
+			t.Errorf("got %s, want %s", got[i], want)
+		}
+	}
+	for i, want := range []string{`"ttl":"5s"`, `"bucket_custom":[1,5]`, `"id":"1"`, `"index":"x"`} {
+		if !strings.Contains(got[i], want) {
+			t.Errorf("%s has no %s", got[i], want)
+		}
+	}
+	if g := far.all()[4:6]; g[0].Op != datagram.Set || g[1].Op != datagram.Set || g[1].Value != 9 {
+		t.Errorf("the gauge is passed on as %+v, %+v", g[0], g[1])
+	}
+}
+
 func TestShutdown(t *testing.T) {
 	asked := make(chan struct{}, 9)
 	r := newRig(t, Limits{}, func(c *Config) { c.AllowShutdown, c.Shutdown = true, func() { asked <- struct{}{} } })

@@ -1,6 +1,7 @@
 package datagram
 
 import (
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -109,8 +110,8 @@ func parseUnix(s string) (time.Time, bool) {
 	case f >= 1e11:
 		unit = 1e6
 	}
-	whole := int64(f)
-	ns := int64((f - float64(whole)) * unit)
-	t := time.Unix(0, 0).Add(time.Duration(whole) * time.Duration(unit)).Add(time.Duration(ns)).UTC()
+	perSecond := 1e9 / unit
+	seconds := math.Floor(f / perSecond) // below 1e11, and as many nanoseconds would overflow
+	t := time.Unix(int64(seconds), int64((f-seconds*perSecond)*unit)).UTC()
 	return t, t.Before(lastTime)
 }

@@ -75,6 +75,9 @@ func TestDecode(t *testing.T) {
 		{"a time in seconds with a fraction", fmt.Sprintf(`{"name":"a","op":"event","timestamp":%d.5}`, day.Unix()), timed(day.Add(time.Second / 2))},
 		{"a time in milliseconds", fmt.Sprintf(`{"name":"a","op":"event","timestamp":%d}`, day.UnixMilli()), timed(day)},
 		{"a time in microseconds", fmt.Sprintf(`{"name":"a","op":"event","timestamp":"%d"}`, day.UnixMicro()), timed(day)},
+		{"a time in milliseconds with a fraction", fmt.Sprintf(`{"name":"a","op":"event","timestamp":%d.25}`, day.UnixMilli()), timed(day.Add(250 * time.Microsecond))},
+		{"a time in microseconds with a fraction", fmt.Sprintf(`{"name":"a","op":"event","timestamp":"%d.0"}`, day.UnixMicro()), timed(day)},
+		{"a time in seconds with an exponent", `{"name":"a","op":"event","timestamp":1.5e9}`, timed(time.Unix(1_500_000_000, 0).UTC())},
 		{"a time in nanoseconds", fmt.Sprintf(`{"name":"a","op":"event","timestamp":%d}`, day.UnixNano()), timed(day)},
 		{"no time", `{"name":"a","op":"event","timestamp":""}`, []any{plain("a", Event, 0)}},
 		{"a ttl", `{"name":"a","op":"set","ttl":"90s"}{"name":"a","op":"set","ttl":1.5}`, []any{
@@ -194,6 +197,7 @@ var hostile = []struct {
 	{"a time that is none", `{"name":"a","op":"event","timestamp":"yesterday"}`, []Reason{TimeDef}},
 	{"a time before 1970", `{"name":"a","op":"event","timestamp":-1}`, []Reason{TimeDef}},
 	{"a time that is far away", `{"name":"a","op":"event","timestamp":"9999-01-01T00:00:00Z"}`, []Reason{TimeDef}},
+	{"a time beyond what nanoseconds count", `{"name":"a","op":"event","timestamp":20000000000.5}`, []Reason{TimeDef}},
 	{"a time that does not fit", `{"name":"a","op":"event","timestamp":1e300}`, []Reason{TimeDef}},
 	{"a time that is an object", `{"name":"a","op":"event","timestamp":{}}`, []Reason{Type}},
 	{"a ttl that is none", `{"name":"a","op":"set","ttl":"soon"}`, []Reason{TTLDef}},

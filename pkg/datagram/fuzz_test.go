@@ -18,19 +18,31 @@ func seed(f *testing.F) {
 			f.Add([]byte(goodText+tt.in+"\n"+goodText), uint16(3))
 		}
 	}
+	f.Add([]byte(`{"name":"a","op":"inc","labels":[ ]}`), uint16(0))
 	f.Add([]byte(`[{"name":"a","op":"obs","value":1.5e-3,"labels":{"z":"\u00e9","a":"b"},"bucket_custom":[1,2,3]} , {"x":{"y":[1,2]}}]`), uint16(20))
 }
 
 // reference is the format as encoding/json reads it.
 type reference struct {
-	Name    *string           `json:"name"`
-	Op      *string           `json:"op"`
-	Value   *float64          `json:"value"`
-	Labels  map[string]string `json:"labels"`
-	Help    *string           `json:"help"`
-	Index   *string           `json:"index"`
-	ID      *string           `json:"id"`
-	Buckets *float64          `json:"buckets"`
+	Name    *string  `json:"name"`
+	Op      *string  `json:"op"`
+	Value   *float64 `json:"value"`
+	Labels  labelMap `json:"labels"`
+	Help    *string  `json:"help"`
+	Index   *string  `json:"index"`
+	ID      *string  `json:"id"`
+	Buckets *float64 `json:"buckets"`
+}
+
+// labelMap may also be an array without elements, as PHP writes an empty object.
+type labelMap map[string]string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (l *labelMap) UnmarshalJSON(b []byte) error {
+	if none := []any{}; json.Unmarshal(b, &none) == nil && none != nil && len(none) == 0 {
+		return nil
+	}
+	return json.Unmarshal(b, (*map[string]string)(l))
 }
 
 func FuzzDecodeAsEncodingJSONDoes(f *testing.F) {

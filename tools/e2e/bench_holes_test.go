@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"testing"
 	"time"
 )
@@ -35,5 +36,32 @@ func measureHoles(t *testing.T, _ string) {
 		tab.add(stores, fmt.Sprintf("%.2f %%", counted), fmt.Sprintf("%.1f MiB", float64(rss)/1024), fmt.Sprintf("%.1f MiB", float64(rss-base)/1024), bar)
 		c.stop()
 	}
+	tab.print()
+}
+
+// measureStores has both sinks write what comes over UDP into a VictoriaLogs, with a spool: at a rate that they are to keep up with.
+// It needs VICTORIALOGS, as make bench sets it.
+func measureStores(t *testing.T, _ string) {
+	path := os.Getenv("VICTORIALOGS")
+	if path == "" {
+		t.Skip("needs VICTORIALOGS: run make bench")
+	}
+	const perSecond, lasts = 50_000, 10 * time.Second
+	base := "http://" + victoria(t, path)
+	c := collect(t, []string{"METRICS_SERVER_SEARCH_URL=" + base + "/insert/elasticsearch?_time_field=timestamp&_msg_field=name"},
+		"-loki-address", base+"/insert/loki/api/v1/push", "-spool-dir", t.TempDir(), "-opensearch-bulk-period", "100ms")
+	sent := paced(t, c.udp, perSecond, lasts)
+	ended := time.Now()
+	tab := newTable(fmt.Sprintf("%d counters/s and as many events over UDP, for %v, into one VictoriaLogs through both sinks with a spool", perSecond, lasts),
+		"sink", "events", "stored", "after the last was sent", "spool at most then", "bar")
+	left := map[string]float64{}
+	for _, sink := range []string{"loki", "search"} {
+		left[sink] = c.sum("metrics_server_sink_spool_bytes", `sink="`+sink+`"`)
+	}
+	for _, sink := range []string{"loki", "search"} {
+		c.until(float64(sent), "metrics_server_sink_sent_total", `sink="`+sink+`"`)
+		tab.add(sink, fmt.Sprint(sent), "all", ms(time.Since(ended)), fmt.Sprintf("%.1f MiB", left[sink]/(1<<20)), "within 10 % of the time: "+verdict(time.Since(ended), lasts/10))
+	}
+	c.until(float64(sent), "count")
 	tab.print()
 }

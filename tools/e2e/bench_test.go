@@ -42,6 +42,8 @@ func TestMeasure(t *testing.T) {
 		{"restarts", measureRestarts},
 		{"receive", measureReceive},
 		{"holes", measureHoles},
+		{"series", measureSeries},
+		{"stores", measureStores},
 		{"lock", measureLock},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.run(t, load) })

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -9,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -34,9 +34,16 @@ var (
 // collect runs metrics-server until the test ends.
 func collect(t *testing.T, env []string, args ...string) *collector {
 	t.Helper()
+	return collectUnder(t, nil, env, args...)
+}
+
+// collectUnder has another command execute it.
+func collectUnder(t *testing.T, under, env []string, args ...string) *collector {
+	t.Helper()
 	c := &collector{t: t, stderr: newTranscript(), exited: make(chan struct{}), unix: filepath.Join(t.TempDir(), "app.sock")}
-	args = append([]string{"-udp", "127.0.0.1:0", "-socket", "127.0.0.1:0", "-uds", c.unix}, args...)
-	c.cmd = exec.Command(program("metrics-server"), args...)
+	argv := append(slices.Clone(under), program("metrics-server"), "-udp", "127.0.0.1:0", "-socket", "127.0.0.1:0", "-uds", c.unix)
+	argv = append(argv, args...)
+	c.cmd = exec.Command(argv[0], argv[1:]...)
 	c.cmd.Env, c.cmd.Stderr = environment(env...), c.stderr
 	if err := c.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -182,12 +189,39 @@ func TestMetricsServerPassesOnToAnother(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	near.send("udp", `{"name":"e","op":"event","id":"1"}{"name":"e","op":"event","id":"1"}{"name":"i","op":"index"}`)
 	near.until(50, "a")
+	far.until(2, "metrics_server_dropped_total", "no_sink") // it has no store
 	far.until(50, "a", `instance="`+host+`"`, `x="1"`)
 	far.until(7, "b", `instance="kept"`)
 	if n := far.sum("metrics_server_received_total", "udp"); n >= 100 {
 		t.Errorf("%v datagrams for 100 messages", n)
 	}
+}
+
+func TestAServerWithoutDescriptorsGoesOn(t *testing.T) {
+	c := collectUnder(t, []string{"/bin/sh", "-c", `ulimit -n 20; exec "$@"`, "sh"}, nil)
+	var conns []net.Conn
+	for range 40 { // more than it can accept, all of which the kernel holds for it
+		conn, err := net.Dial("unix", c.unix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conns = append(conns, conn)
+	}
+	c.stderr.waitFor(t, regexp.MustCompile(`msg="?accept"?.*too many open files`))
+	for range 10 {
+		c.send("udp", `{"name":"jobs","op":"inc","value":1,"labels":{"over":"udp"}}`)
+	}
+	for _, conn := range conns {
+		if _, err := conn.Write([]byte(`{"name":"jobs","op":"inc","value":1,"labels":{"over":"unix"}}`)); err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
+	}
+	c.until(10, "jobs", `over="udp"`)
+	c.until(40, "jobs", `over="unix"`)
 }
 
 // TestEventsOfTheWrapper has both programs side by side, as in a pod.
@@ -223,81 +257,4 @@ func TestEventsOfTheWrapper(t *testing.T) {
 		}
 		return nil
 	})
-}
-
-// TestEventsReachBothStores needs VICTORIALOGS, as make test-backends sets it.
-func TestEventsReachBothStores(t *testing.T) {
-	store := os.Getenv("VICTORIALOGS")
-	if store == "" {
-		t.Skip("needs VICTORIALOGS: run make test-backends")
-	}
-	base := "http://" + victoria(t, store)
-	c := collect(t, []string{"METRICS_SERVER_SEARCH_URL=" + base + "/insert/elasticsearch?_time_field=timestamp&_msg_field=name"},
-		"-loki-address", base+"/insert/loki/api/v1/push", "-spool-dir", t.TempDir(), "-opensearch-bulk-period", "100ms")
-	w := start(t, options{
-		config: script("flaky", "sleep 1; exit 3", "readiness: {delay: 50ms, period: 100ms, file: {path: /nonexistent}, failureThreshold: 1000}", "backoff: {initial: 50ms}"),
-		env:    []string{"METRICS_SERVER_ADDRESS=" + c.udp, "POD_NAME=pod-1", "POD_NAMESPACE=ns-1", "NODE_NAME=node-1", `METRICS_JSON_EXTRA_LABELS={"team":"a"}`},
-	})
-	w.until("flaky", "was restarted", func(s state) bool { return s.Restarts > 0 })
-	w.stop()
-	for _, event := range []string{"readiness", "restart", "termination"} {
-		eventually(t, event+" in both stores", func() error {
-			var rows []string
-			have := map[bool]int{}
-			for _, r := range query(t, base) {
-				all := fmt.Sprint(r)
-				if !strings.Contains(all, event) {
-					continue
-				}
-				rows = append(rows, all)
-				have[strings.Contains(r["_stream"], "event_type")]++
-				for _, label := range []string{"pod-1", "ns-1", "node-1", "team"} {
-					if !strings.Contains(all, label) {
-						return fmt.Errorf("no %s in %s", label, all)
-					}
-				}
-			}
-			// Each of the two stores has a termination once, although it was sent twice.
-			if have[true] == 0 || have[false] == 0 || event == "termination" && len(rows) != 2 {
-				return fmt.Errorf("%d rows of Loki, %d of search: %v", have[true], have[false], rows)
-			}
-			return nil
-		})
-	}
-	if code := c.stop(); code != 0 {
-		t.Errorf("exit code %d", code)
-	}
-}
-
-// victoria runs a store and returns its address.
-func victoria(t *testing.T, path string) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	_ = l.Close()
-	cmd := exec.Command(path, "-storageDataPath="+t.TempDir(), "-httpListenAddr="+address, "-loggerLevel=ERROR", "-loki.disableMessageParsing", "-inmemoryDataFlushInterval=1s")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	eventually(t, "VictoriaLogs", func() error { return ok("http://"+address+"/health", time.Second) })
-	return address
-}
-
-// query returns all rows of a VictoriaLogs.
-func query(t *testing.T, base string) (rows []map[string]string) {
-	t.Helper()
-	_, _ = get(t, base+"/internal/force_flush")
-	_, body := get(t, base+"/select/logsql/query?query=*")
-	for line := range strings.Lines(body) {
-		row := map[string]string{}
-		if err := json.Unmarshal([]byte(line), &row); err != nil {
-			t.Fatalf("%v: %s", err, line)
-		}
-		rows = append(rows, row)
-	}
-	return rows
 }

@@ -3,7 +3,9 @@ package e2e
 import (
 	"fmt"
 	"net"
+	"net/http/httptest"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -109,6 +111,39 @@ func TestAKilledServerLosesNothingThatIsSpooled(t *testing.T) {
 	})
 	if got := c.stop(); got != 0 {
 		t.Errorf("exit code %d", got)
+	}
+}
+
+// TestAFullDiskLosesNothing has a spool on a disk with room for few of the events, and a store that is away meanwhile.
+func TestAFullDiskLosesNothing(t *testing.T) {
+	needs(t, "unshare")
+	needsRoot(t)
+	seen := &arrivals{t: t, at: map[int]time.Time{}, refuse: true}
+	store := httptest.NewServer(seen)
+	defer store.Close()
+	spool := t.TempDir()
+	mount := []string{"unshare", "--mount", "/bin/sh", "-c", `mount -t tmpfs -o size=512k none "$0" && exec "$@"`, spool}
+	c := collectUnder(t, mount, []string{"METRICS_SERVER_SEARCH_URL=" + store.URL}, "-spool-dir", spool, "-opensearch-bulk-period", "100ms")
+	const n = 20_000 // of 200 bytes
+	c.stream(n, func(i int) string {
+		return fmt.Sprintf(`{"name":"kept","op":"event","value":%d,"labels":{"pad":"%s"}}`, i, strings.Repeat("x", 100))
+	})
+	c.until(n, "metrics_server_applied_total", `op="event"`)
+	c.stderr.waitFor(t, regexp.MustCompile(`cannot write to the spool`))
+	if files, held := c.sum("metrics_server_sink_spool_bytes"), c.sum("metrics_server_sink_queue_events"); files == 0 || files > 512<<10 || held == 0 {
+		t.Errorf("%v bytes in the spool, %v events in memory", files, held)
+	}
+	c.send("udp", `{"name":"count","op":"inc","value":1}`)
+	c.until(1, "count")
+	seen.accept()
+	eventually(t, "all are stored", func() error {
+		if got := seen.count(); got != n {
+			return fmt.Errorf("%d of %d", got, n)
+		}
+		return nil
+	})
+	if code := c.stop(); code != 0 {
+		t.Errorf("exit code %d", code)
 	}
 }
 

@@ -3,16 +3,12 @@ package loki
 import (
 	"bytes"
 	"context"
-	"encoding/pem"
 	"fmt"
-	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -26,50 +22,12 @@ import (
 // start runs a sink until the test ends, or stop is called.
 func start(t *testing.T, c Config) (s *sink.Sink, stop func() error) {
 	t.Helper()
-	if c.Sink.Period == 0 {
-		c.Sink.Period = 5 * time.Millisecond
-	}
-	if c.Sink.MinBackoff == 0 {
-		c.Sink.MinBackoff, c.Sink.MaxBackoff = time.Millisecond, 20*time.Millisecond
-	}
+	c.Sink = sinktest.Hurry(c.Sink)
 	s, err := New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	stop = sync.OnceValue(func() error { cancel(); return <-done })
-	t.Cleanup(func() { _ = stop() })
-	return s, stop
-}
-
-func serve(t *testing.T, h http.Handler) string {
-	t.Helper()
-	srv := httptest.NewServer(h)
-	t.Cleanup(srv.Close)
-	return srv.URL
-}
-
-func put(t *testing.T, s *sink.Sink, m *datagram.Message) {
-	t.Helper()
-	if err := s.Put(m); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 20 s: %s", what)
-		}
-	}
-}
-
-func settled(s *sink.Sink) bool {
-	st := s.Stats()
-	return st.QueueLen == 0 && st.SpoolBytes == 0 && st.Sent+st.DeadLetter+st.Dropped[sink.DroppedDeadLetter] >= st.Accepted
+	return s, sinktest.Run(t, s)
 }
 
 func TestFewLabelsMakeTheStreamAndTheLineHasAll(t *testing.T) {
@@ -94,10 +52,10 @@ func TestFewLabelsMakeTheStreamAndTheLineHasAll(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFake(t)
-			s, stop := start(t, Config{Address: serve(t, f), Labels: tt.labels})
+			s, stop := start(t, Config{Address: sinktest.Serve(t, f), Labels: tt.labels})
 			tt.m.Op, tt.m.Name, tt.m.Time = datagram.Event, "ev", at
-			put(t, s, &tt.m)
-			eventually(t, "stored", func() bool { return f.count() == 1 })
+			sinktest.Put(t, s, &tt.m)
+			sinktest.Eventually(t, "stored", func() bool { return f.count() == 1 })
 			if err := stop(); err != nil {
 				t.Fatal(err)
 			}
@@ -138,11 +96,11 @@ func TestStatusDecides(t *testing.T) {
 				}
 				return 0
 			}
-			s, stop := start(t, Config{Address: serve(t, f), Sink: sink.Config{SpoolDir: dir, BatchCount: 4, Period: time.Hour}})
+			s, stop := start(t, Config{Address: sinktest.Serve(t, f), Sink: sink.Config{SpoolDir: dir, BatchCount: 4, Period: time.Hour}})
 			for i := range 4 {
-				put(t, s, sinktest.Event("x", i))
+				sinktest.Put(t, s, sinktest.Event("x", i))
 			}
-			eventually(t, "dealt with", func() bool { return settled(s) })
+			sinktest.Eventually(t, "dealt with", func() bool { return sinktest.Settled(s) })
 			if err := stop(); err != nil {
 				t.Fatal(err)
 			}
@@ -160,7 +118,7 @@ func TestStatusDecides(t *testing.T) {
 
 func TestOldEventIsADeadLetterAndTheOthersArrive(t *testing.T) {
 	f := newFake(t)
-	s, stop := start(t, Config{Address: serve(t, f), Sink: sink.Config{SpoolDir: t.TempDir(), BatchCount: 100, Period: time.Hour}})
+	s, stop := start(t, Config{Address: sinktest.Serve(t, f), Sink: sink.Config{SpoolDir: t.TempDir(), BatchCount: 100, Period: time.Hour}})
 	for i := range 100 {
 		m := sinktest.Event("x", i)
 		switch i {
@@ -171,9 +129,9 @@ func TestOldEventIsADeadLetterAndTheOthersArrive(t *testing.T) {
 		case 99:
 			m.Time = m.Time.Add(-90 * time.Minute)
 		}
-		put(t, s, m)
+		sinktest.Put(t, s, m)
 	}
-	eventually(t, "dealt with", func() bool { return settled(s) })
+	sinktest.Eventually(t, "dealt with", func() bool { return sinktest.Settled(s) })
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -186,13 +144,13 @@ func TestFaultsLoseNothing(t *testing.T) {
 	f := newFake(t)
 	p := sinktest.NewProxy(f, 40, sinktest.Empty200, sinktest.CutAnswer) // a 2xx is all that the client looks at
 	const n = 5000
-	s, stop := start(t, Config{Address: serve(t, p), Timeout: 300 * time.Millisecond, Sink: sink.Config{SpoolDir: t.TempDir(), BatchCount: 100, MaxBatchBytes: 20_000}})
+	s, stop := start(t, Config{Address: sinktest.Serve(t, p), Timeout: 300 * time.Millisecond, Sink: sink.Config{SpoolDir: t.TempDir(), BatchCount: 100, MaxBatchBytes: 20_000}})
 	for i := range n {
-		put(t, s, sinktest.Event("x", i))
+		sinktest.Put(t, s, sinktest.Event("x", i))
 	}
-	eventually(t, "some faults", func() bool { return p.Spoilt.Load() >= 20 || settled(s) })
+	sinktest.Eventually(t, "some faults", func() bool { return p.Spoilt.Load() >= 20 || sinktest.Settled(s) })
 	p.Heal()
-	eventually(t, "all stored", func() bool { return settled(s) })
+	sinktest.Eventually(t, "all stored", func() bool { return sinktest.Settled(s) })
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +161,7 @@ func TestFaultsLoseNothing(t *testing.T) {
 
 func TestEndIsWithinTheDeadlineWhenTheStoreHangs(t *testing.T) {
 	release := make(chan struct{})
-	url := serve(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	url := sinktest.Serve(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		select {
 		case <-release:
 		case <-r.Context().Done():
@@ -211,7 +169,7 @@ func TestEndIsWithinTheDeadlineWhenTheStoreHangs(t *testing.T) {
 	}))
 	defer close(release)
 	s, stop := start(t, Config{Address: url, Sink: sink.Config{SpoolDir: t.TempDir(), Deadline: 2 * time.Second}})
-	put(t, s, sinktest.Event("x", 0))
+	sinktest.Put(t, s, sinktest.Event("x", 0))
 	time.Sleep(50 * time.Millisecond)
 	begin := time.Now()
 	if err := stop(); err != nil {
@@ -225,78 +183,11 @@ func TestEndIsWithinTheDeadlineWhenTheStoreHangs(t *testing.T) {
 	}
 }
 
-func TestCredentials(t *testing.T) {
-	dir := t.TempDir()
-	token := filepath.Join(dir, "token")
-	if err := os.WriteFile(token, []byte("from-file\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, tt := range []struct {
-		name      string
-		config    Config
-		key, want string
-	}{
-		{"basic auth", Config{User: "u", Password: "s3cret"}, "Authorization", "Basic dTpzM2NyZXQ="},
-		{"a bearer token", Config{BearerToken: "s3cret"}, "Authorization", "Bearer s3cret"},
-		{"a bearer token from a file", Config{BearerTokenFile: token}, "Authorization", "Bearer from-file"},
-		{"a tenant", Config{Tenant: "team-1"}, "X-Scope-Orgid", "team-1"},
-		{"none", Config{}, "Authorization", ""},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			f := newFake(t)
-			f.status = func(n int) int { return map[bool]int{true: 500}[n == 0] } // an error to log
-			var log bytes.Buffer
-			tt.config.Address = serve(t, f)
-			tt.config.Sink.Log = slog.New(slog.NewTextHandler(&log, nil))
-			s, stop := start(t, tt.config)
-			put(t, s, sinktest.Event("x", 0))
-			eventually(t, "sent", func() bool { return settled(s) })
-			if err := stop(); err != nil {
-				t.Fatal(err)
-			}
-			if got := f.headers[0].Get(tt.key); got != tt.want {
-				t.Errorf("%s: %q, want %q", tt.key, got, tt.want)
-			}
-			if !strings.Contains(log.String(), "500") || strings.Contains(log.String(), "s3cret") {
-				t.Errorf("log %s", log.String())
-			}
-		})
-	}
-}
-
-func TestCertificateIsVerified(t *testing.T) {
-	f := newFake(t)
-	srv := httptest.NewUnstartedServer(f)
-	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
-	srv.StartTLS()
-	defer srv.Close()
-	ca := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for i, tt := range []struct {
-		config Config
-		sent   uint64
-	}{{Config{}, 0}, {Config{CAFile: ca}, 1}, {Config{Insecure: true}, 1}} {
-		tt.config.Address = srv.URL
-		tt.config.Sink.SpoolDir = t.TempDir()
-		s, stop := start(t, tt.config)
-		put(t, s, sinktest.Event("x", i))
-		eventually(t, "a try", func() bool { return s.Stats().Flush.Count > 0 })
-		if err := stop(); err != nil {
-			t.Fatal(err)
-		}
-		if n := s.Stats().Sent; n != tt.sent {
-			t.Errorf("%+v: sent %d, want %d", tt.config, n, tt.sent)
-		}
-	}
-}
-
 func TestTwoSinksToOneHostAreRefused(t *testing.T) {
 	f := newFake(t)
-	url := serve(t, f)
+	url := sinktest.Serve(t, f)
 	start(t, Config{Address: url})
-	eventually(t, "the first is open", func() bool {
+	sinktest.Eventually(t, "the first is open", func() bool {
 		_, open := hosts.Load(strings.TrimPrefix(url, "http://"))
 		return open
 	})

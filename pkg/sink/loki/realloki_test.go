@@ -52,12 +52,12 @@ func once(t *testing.T, l *sinktest.Loki, n int) {
 func TestLokiHasEachEventOnceWhateverHappensToIt(t *testing.T) {
 	l := sinktest.StartLoki(t)
 	p := sinktest.NewProxy(l.Handler(), 30, sinktest.Empty200, sinktest.CutAnswer) // a 2xx is all that the client looks at
-	s, stop := start(t, Config{Address: serve(t, p), Timeout: time.Second, Sink: sink.Config{SpoolDir: t.TempDir()}})
+	s, stop := start(t, Config{Address: sinktest.Serve(t, p), Timeout: time.Second, Sink: sink.Config{SpoolDir: t.TempDir()}})
 	n := 0
 	burst := func() {
 		for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 			for range 20 {
-				put(t, s, sinktest.Event("id", n))
+				sinktest.Put(t, s, sinktest.Event("id", n))
 				n++
 			}
 		}
@@ -72,7 +72,7 @@ func TestLokiHasEachEventOnceWhateverHappensToIt(t *testing.T) {
 	l.Start()
 	burst()
 	p.Heal()
-	for end := time.Now().Add(time.Minute); !settled(s) && time.Now().Before(end); {
+	for end := time.Now().Add(time.Minute); !sinktest.Settled(s) && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	if err := stop(); err != nil {
@@ -99,7 +99,7 @@ func TestLokiHasAllThatAKilledSinkAccepted(t *testing.T) {
 		}
 	}
 	s, stop := start(t, Config{Address: l.URL(), Sink: sink.Config{SpoolDir: spool}})
-	put(t, s, sinktest.Event("last", 0))
+	sinktest.Put(t, s, sinktest.Event("last", 0))
 	for end := time.Now().Add(time.Minute); s.Stats().SpoolBytes > 0 && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -119,7 +119,7 @@ func TestLokiRefusesWhatItsRulesSay(t *testing.T) {
 	s, stop := start(t, Config{Address: l.URL(), Sink: sink.Config{SpoolDir: t.TempDir()}})
 	for i := range 100 {
 		m := sinktest.Event("id", i)
-		put(t, s, m)
+		sinktest.Put(t, s, m)
 		if i%25 != 24 {
 			continue
 		}
@@ -129,9 +129,9 @@ func TestLokiRefusesWhatItsRulesSay(t *testing.T) {
 			bad.Labels, bad.Time = m.Labels, time.Now().Add(-30*24*time.Hour)
 		}
 		bad.ID = "bad"
-		put(t, s, &bad)
+		sinktest.Put(t, s, &bad)
 	}
-	eventually(t, "settled", func() bool { return settled(s) })
+	sinktest.Eventually(t, "settled", func() bool { return sinktest.Settled(s) })
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,6 @@
 package loki
 
 import (
-	"net/http"
 	"testing"
 	"time"
 
@@ -13,115 +12,22 @@ import (
 
 const vlPath = "/insert/loki/api/v1/push"
 
-// unpacked finds all lines and makes fields of their JSON.
-const unpacked = "* | unpack_json"
-
-func TestVictoriaLogsHasEachEventWithAllLabels(t *testing.T) {
-	v := sinktest.StartVictoriaLogs(t)
-	s, stop := start(t, Config{Address: v.URL() + vlPath, Sink: sink.Config{SpoolDir: t.TempDir()}})
-	for i := range 1000 {
-		put(t, s, sinktest.Event("id", i))
-	}
-	eventually(t, "sent", func() bool { return settled(s) })
-	if err := stop(); err != nil {
-		t.Fatal(err)
-	}
-	got := v.Values(unpacked, "id")
-	if lost := sinktest.Missing(got, "id", 1000); lost != "" || len(got) != 1000 {
-		t.Errorf("lost %s, has %d", lost, len(got))
-	}
-	for _, l := range sinktest.Event("id", 0).Labels {
-		if n := v.Values(unpacked, "labels."+l.Name); len(n) == 0 || n[""] > 0 || n[l.Value] == 0 {
-			t.Errorf("label %s: %v", l.Name, n)
-		}
-	}
+var victoria = sinktest.Suite{
+	Open: func(url string, c sink.Config, timeout time.Duration) (*sink.Sink, error) {
+		return New(Config{Address: url + vlPath, Timeout: timeout, Sink: c})
+	},
+	Query:   "* | unpack_json",                                       // a line is JSON
+	Without: []sinktest.Fault{sinktest.Empty200, sinktest.CutAnswer}, // a 2xx is all that the client looks at
 }
 
-// The store behind a proxy that fails, paused, ended and started while events come in.
-func TestVictoriaLogsComesAndGoesAndNothingIsLost(t *testing.T) {
-	v := sinktest.StartVictoriaLogs(t)
-	p := sinktest.NewProxy(v.Handler(), 25, sinktest.Empty200, sinktest.CutAnswer) // a 2xx is all that the client looks at
-	s, stop := start(t, Config{Address: serve(t, p) + vlPath, Timeout: 500 * time.Millisecond, Sink: sink.Config{SpoolDir: t.TempDir()}})
-	n := 0
-	burst := func() {
-		for end := time.Now().Add(500 * time.Millisecond); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-			for range 20 {
-				put(t, s, sinktest.Event("id", n))
-				n++
-			}
-		}
-	}
-	burst()
-	v.Pause()
-	burst()
-	v.Resume()
-	burst()
-	v.Stop()
-	burst()
-	v.Start()
-	burst()
-	p.Heal()
-	eventually(t, "all sent", func() bool { return settled(s) })
-	if err := stop(); err != nil {
-		t.Fatal(err)
-	}
-	got := v.Values(unpacked, "id")
-	if lost := sinktest.Missing(got, "id", n); lost != "" || len(got) != n {
-		t.Errorf("lost %s; has %d of %d ids", lost, len(got), n)
-	}
-	t.Logf("%d events, %d spoilt requests, %d sent again", n, p.Spoilt.Load(), s.Stats().Retried)
-}
+func TestVictoriaLogsHasEachEventWithAllLabels(t *testing.T) { victoria.HasEachEventWithAllLabels(t) }
+
+func TestVictoriaLogsComesAndGoesAndNothingIsLost(t *testing.T) { victoria.ComesAndGoes(t) }
 
 func TestVictoriaLogsHasAllThatAKilledSinkAccepted(t *testing.T) {
-	v := sinktest.StartVictoriaLogs(t)
-	spool := t.TempDir()
-	url := v.URL() + vlPath
-	first := 0
-	for i := range 3 {
-		if i == 1 {
-			v.Pause() // so that the second leaves much behind
-		}
-		first = sinktest.Murder(t, first, time.Second, "TEST_URL="+url, "TEST_SPOOL="+spool)
-		if i == 1 {
-			v.Resume()
-		}
-	}
-	s, stop := start(t, Config{Address: url, Sink: sink.Config{SpoolDir: spool}})
-	put(t, s, sinktest.Event("last", 0)) // what the victims left goes before it, if they left anything
-	eventually(t, "spool is sent", func() bool { return s.Stats().Spooled == 1 && s.Stats().SpoolBytes == 0 })
-	if err := stop(); err != nil {
-		t.Fatal(err)
-	}
-	if lost := sinktest.Missing(v.Values(unpacked, "id"), "id", first); lost != "" {
-		t.Errorf("lost %s", lost)
-	}
-	t.Logf("%d events accepted by 3 victims", first)
+	victoria.HasAllThatAKilledSinkAccepted(t, vlPath)
 }
 
-// BenchmarkVictoriaLogs tells how fast it is.
-func TestVictoriaLogsIsFastEnough(t *testing.T) {
-	v := sinktest.StartVictoriaLogs(t)
-	sinktest.FastEnough(t, func() float64 { return speed(t, v.URL(), 20_000) })
-}
+func TestVictoriaLogsIsFastEnough(t *testing.T) { victoria.IsFastEnough(t) }
 
-func BenchmarkVictoriaLogs(b *testing.B) {
-	v := sinktest.StartVictoriaLogs(b)
-	for b.Loop() {
-		b.ReportMetric(speed(b, v.URL(), 400_000), "events/s")
-	}
-}
-
-// speed puts n events as fast as they are taken and tells how many a second were acknowledged.
-func speed(t testing.TB, url string, n int) float64 {
-	t.Helper()
-	s, err := New(Config{Address: url + vlPath, Sink: sink.Config{SpoolDir: t.TempDir()}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	rate, err := sinktest.Speed(s, n)
-	if err != nil {
-		t.Fatal(err)
-	}
-	http.DefaultClient.CloseIdleConnections()
-	return rate
-}
+func BenchmarkVictoriaLogs(b *testing.B) { victoria.Bench(b) }

@@ -2,12 +2,10 @@ package search
 
 import (
 	"bytes"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,10 +37,10 @@ func TestDocumentsGoToTheirIndices(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFake(t)
-			tt.config.URL = serve(t, f)
+			tt.config.URL = sinktest.Serve(t, f)
 			s, stop := start(t, tt.config)
-			put(t, s, &tt.m)
-			eventually(t, "stored", func() bool { return f.count() == 1 })
+			sinktest.Put(t, s, &tt.m)
+			sinktest.Eventually(t, "stored", func() bool { return f.count() == 1 })
 			if err := stop(); err != nil {
 				t.Fatal(err)
 			}
@@ -98,11 +96,11 @@ func TestEachItemIsHandledByItsStatus(t *testing.T) {
 	dir := t.TempDir()
 	f := newFake(t)
 	f.item = f.troubled
-	s, stop := start(t, Config{URL: serve(t, f), Index: "d", DataStream: true, Sink: sink.Config{SpoolDir: dir}})
+	s, stop := start(t, Config{URL: sinktest.Serve(t, f), Index: "d", DataStream: true, Sink: sink.Config{SpoolDir: dir}})
 	for _, id := range []string{"good", "busy", "mapping", "gone", "disk", "good"} {
-		put(t, s, &datagram.Message{Op: datagram.Event, Name: "e", ID: id})
+		sinktest.Put(t, s, &datagram.Message{Op: datagram.Event, Name: "e", ID: id})
 	}
-	eventually(t, "all dealt with", func() bool { return settled(s) })
+	sinktest.Eventually(t, "all dealt with", func() bool { return sinktest.Settled(s) })
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -166,11 +164,11 @@ func TestAnswerThatIsNotWholeIsNoAcknowledgement(t *testing.T) {
 				inner := f.spoil
 				f.spoil = func(n int, a string) (int, http.Header, string) { return inner(n, a) }
 			}
-			s, stop := start(t, Config{URL: serve(t, f), Sink: sink.Config{BatchCount: 3}})
+			s, stop := start(t, Config{URL: sinktest.Serve(t, f), Sink: sink.Config{BatchCount: 3}})
 			for i := range 3 {
-				put(t, s, sinktest.Event("x", i))
+				sinktest.Put(t, s, sinktest.Event("x", i))
 			}
-			eventually(t, "stored", func() bool { return f.count() == 3 })
+			sinktest.Eventually(t, "stored", func() bool { return f.count() == 3 })
 			if err := stop(); err != nil {
 				t.Fatal(err)
 			}
@@ -203,11 +201,11 @@ func TestWholeRequestThatIsRefused(t *testing.T) {
 				}
 				return 200, nil, answer
 			}
-			s, stop := start(t, Config{URL: serve(t, f), Sink: sink.Config{SpoolDir: t.TempDir(), BatchCount: 8, Period: time.Hour}})
+			s, stop := start(t, Config{URL: sinktest.Serve(t, f), Sink: sink.Config{SpoolDir: t.TempDir(), BatchCount: 8, Period: time.Hour}})
 			for i := range 8 {
-				put(t, s, sinktest.Event("x", i))
+				sinktest.Put(t, s, sinktest.Event("x", i))
 			}
-			eventually(t, "all dealt with", func() bool { return settled(s) })
+			sinktest.Eventually(t, "all dealt with", func() bool { return sinktest.Settled(s) })
 			if err := stop(); err != nil {
 				t.Fatal(err)
 			}
@@ -235,11 +233,11 @@ func TestTemplateIsInstalledOnce(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFake(t)
 			f.template = tt.put
-			tt.config.URL = serve(t, f)
+			tt.config.URL = sinktest.Serve(t, f)
 			s, stop := start(t, tt.config)
 			for i := range 3 {
-				put(t, s, sinktest.Event("x", i))
-				eventually(t, "stored", func() bool { return f.count() == i+1 })
+				sinktest.Put(t, s, sinktest.Event("x", i))
+				sinktest.Eventually(t, "stored", func() bool { return f.count() == i+1 })
 			}
 			if err := stop(); err != nil {
 				t.Fatal(err)
@@ -260,13 +258,13 @@ func TestFaultsLoseNothingAndStoreOnce(t *testing.T) {
 	f := newFake(t)
 	p := sinktest.NewProxy(f, 40)
 	const n = 5000
-	s, stop := start(t, Config{URL: serve(t, p), Timeout: 300 * time.Millisecond, Sink: sink.Config{SpoolDir: t.TempDir(), BatchCount: 100, MaxBatchBytes: 20_000}})
+	s, stop := start(t, Config{URL: sinktest.Serve(t, p), Timeout: 300 * time.Millisecond, Sink: sink.Config{SpoolDir: t.TempDir(), BatchCount: 100, MaxBatchBytes: 20_000}})
 	for i := range n {
-		put(t, s, sinktest.Event("x", i))
+		sinktest.Put(t, s, sinktest.Event("x", i))
 	}
-	eventually(t, "some faults", func() bool { return p.Spoilt.Load() >= 20 || settled(s) })
+	sinktest.Eventually(t, "some faults", func() bool { return p.Spoilt.Load() >= 20 || sinktest.Settled(s) })
 	p.Heal()
-	eventually(t, "all stored", func() bool { return settled(s) })
+	sinktest.Eventually(t, "all stored", func() bool { return sinktest.Settled(s) })
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -283,11 +281,11 @@ func TestEventWithoutIDIsStoredOnceThoughTheAnswerWasLost(t *testing.T) {
 		}
 		return 200, nil, answer
 	}
-	s, stop := start(t, Config{URL: serve(t, f)})
+	s, stop := start(t, Config{URL: sinktest.Serve(t, f)})
 	for range 2 { // equal ones are two
-		put(t, s, &datagram.Message{Op: datagram.Event, Name: "e"})
+		sinktest.Put(t, s, &datagram.Message{Op: datagram.Event, Name: "e"})
 	}
-	eventually(t, "sent", func() bool { return s.Stats().Sent == 2 })
+	sinktest.Eventually(t, "sent", func() bool { return s.Stats().Sent == 2 })
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -298,20 +296,14 @@ func TestEventWithoutIDIsStoredOnceThoughTheAnswerWasLost(t *testing.T) {
 
 func TestCredentialsAndCertificates(t *testing.T) {
 	f := newFake(t)
-	srv := httptest.NewTLSServer(f)
-	defer srv.Close()
-	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
-	ca := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	withUser := strings.Replace(srv.URL, "https://", "https://alice:s3cret@", 1)
+	url, ca := sinktest.ServeTLS(t, f, nil)
+	withUser := strings.Replace(url, "https://", "https://alice:s3cret@", 1)
 	for _, tt := range []struct {
 		name   string
 		config Config
 		auth   string // "" when nothing may arrive
 	}{
-		{"user and password", Config{URL: srv.URL, CAFile: ca, User: "bob", Password: "pw"}, "bob:pw"},
+		{"user and password", Config{URL: url, CAFile: ca, User: "bob", Password: "pw"}, "bob:pw"},
 		{"user and password in the URL", Config{URL: withUser, CAFile: ca}, "alice:s3cret"},
 		{"unknown certificate, not verified", Config{URL: withUser, Insecure: true}, "alice:s3cret"},
 		{"unknown certificate", Config{URL: withUser}, ""},
@@ -323,8 +315,8 @@ func TestCredentialsAndCertificates(t *testing.T) {
 			var log bytes.Buffer
 			tt.config.Sink = sink.Config{Log: slog.New(slog.NewTextHandler(&log, nil)), SpoolDir: t.TempDir()}
 			s, stop := start(t, tt.config)
-			put(t, s, &datagram.Message{Op: datagram.Event, Name: "e"})
-			eventually(t, "a try", func() bool { return s.Stats().Flush.Count > 0 })
+			sinktest.Put(t, s, &datagram.Message{Op: datagram.Event, Name: "e"})
+			sinktest.Eventually(t, "a try", func() bool { return s.Stats().Flush.Count > 0 })
 			if err := stop(); err != nil {
 				t.Fatal(err)
 			}

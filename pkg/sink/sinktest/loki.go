@@ -3,15 +3,11 @@ package sinktest
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
-	"net/http/httputil"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -32,97 +28,20 @@ schema_config:
   configs: [{from: "2024-01-01", store: tsdb, object_store: filesystem, schema: v13, index: {prefix: index_, period: 24h}}]
 `
 
-// Loki is a running server.
-type Loki struct {
-	t      testing.TB
-	config string
-	addr   string
-	cmd    *exec.Cmd
-}
+// Loki is a running server. What it acknowledged is in its log of writes, so that Kill loses none of it.
+type Loki struct{ *Store }
 
 // StartLoki starts the binary that the environment variable LOKI names, on ports of its own, until
 // the test ends. The test fails where it is not set.
 func StartLoki(t testing.TB) *Loki {
 	t.Helper()
-	if os.Getenv("LOKI") == "" {
-		t.Fatal("LOKI is not set: run make test-loki")
-	}
-	dir := t.TempDir()
-	httpPort, grpcPort := unusedPort(t), unusedPort(t)
-	l := &Loki{t: t, config: filepath.Join(dir, "loki.yaml"), addr: "127.0.0.1:" + strconv.Itoa(httpPort)}
-	if err := os.WriteFile(l.config, fmt.Appendf(nil, lokiConfig, dir, httpPort, grpcPort), 0o600); err != nil {
+	path, dir := program(t, "LOKI", "test-loki"), t.TempDir()
+	port := unusedPort(t)
+	config := filepath.Join(dir, "loki.yaml")
+	if err := os.WriteFile(config, fmt.Appendf(nil, lokiConfig, dir, port, unusedPort(t)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l.Start()
-	t.Cleanup(l.Kill)
-	return l
-}
-
-func unusedPort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
-// Start starts it (again), on the same data, and waits until it is ready.
-func (l *Loki) Start() {
-	l.t.Helper()
-	l.cmd = exec.Command(os.Getenv("LOKI"), "-config.file="+l.config)
-	l.cmd.Stderr = os.Stderr
-	l.cmd.SysProcAttr = dieWithParent()
-	if err := l.cmd.Start(); err != nil {
-		l.t.Fatal(err)
-	}
-	for deadline := time.Now().Add(2 * time.Minute); ; {
-		resp, err := http.Get(l.URL() + "/ready")
-		if err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return
-			}
-		}
-		if time.Now().After(deadline) {
-			l.t.Fatalf("Loki is not ready: %v", err)
-		}
-		<-time.After(100 * time.Millisecond)
-	}
-}
-
-// Kill ends it, SIGKILL. What it acknowledged is in its log of writes.
-func (l *Loki) Kill() {
-	_ = l.cmd.Process.Kill()
-	_ = l.cmd.Wait()
-}
-
-// Pause stops it where it is.
-func (l *Loki) Pause() { l.signal(syscall.SIGSTOP) }
-
-// Resume lets it go on.
-func (l *Loki) Resume() { l.signal(syscall.SIGCONT) }
-
-func (l *Loki) signal(s os.Signal) {
-	l.t.Helper()
-	if err := l.cmd.Process.Signal(s); err != nil {
-		l.t.Fatal(err)
-	}
-}
-
-// URL is its base address.
-func (l *Loki) URL() string { return "http://" + l.addr }
-
-// Handler passes requests on to it.
-func (l *Loki) Handler() http.Handler {
-	u, err := url.Parse(l.URL())
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	p := httputil.NewSingleHostReverseProxy(u)
-	p.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }
-	return p
+	return &Loki{startStore(t, loopback(port), "/ready", path, "-config.file="+config)}
 }
 
 // Lines returns all lines of a stream selector, of the last hour.

@@ -4,102 +4,22 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
-	"net/http/httputil"
 	"net/url"
-	"os"
-	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 )
 
 // VictoriaLogs is a running server.
-type VictoriaLogs struct {
-	t    testing.TB
-	dir  string
-	addr string
-	cmd  *exec.Cmd
-}
+type VictoriaLogs struct{ *Store }
 
 // StartVictoriaLogs starts the binary that the environment variable VICTORIALOGS names, on a port of
 // its own, until the test ends. The test fails where it is not set.
 func StartVictoriaLogs(t testing.TB) *VictoriaLogs {
 	t.Helper()
-	if os.Getenv("VICTORIALOGS") == "" {
-		t.Fatal("VICTORIALOGS is not set: run make test-backends")
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	v := &VictoriaLogs{t: t, dir: t.TempDir(), addr: l.Addr().String()}
-	l.Close()
-	v.Start()
-	t.Cleanup(v.Kill)
-	return v
-}
-
-// Start starts it (again), on the same data, and waits until it answers.
-func (v *VictoriaLogs) Start() {
-	v.t.Helper()
-	v.cmd = exec.Command(os.Getenv("VICTORIALOGS"), "-storageDataPath="+v.dir, "-httpListenAddr="+v.addr,
-		"-loggerLevel=ERROR", "-loki.disableMessageParsing", "-inmemoryDataFlushInterval=1s", "-retentionPeriod=100y")
-	v.cmd.SysProcAttr = dieWithParent()
-	if err := v.cmd.Start(); err != nil {
-		v.t.Fatal(err)
-	}
-	for deadline := time.Now().Add(20 * time.Second); ; {
-		resp, err := http.Get(v.URL() + "/health")
-		if err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return
-			}
-		}
-		if time.Now().After(deadline) {
-			v.t.Fatalf("VictoriaLogs does not answer: %v", err)
-		}
-		<-time.After(10 * time.Millisecond)
-	}
-}
-
-// Kill ends it, SIGKILL.
-func (v *VictoriaLogs) Kill() {
-	_ = v.cmd.Process.Kill()
-	_ = v.cmd.Wait()
-}
-
-// Stop ends it, SIGTERM, so that it keeps what it holds in memory.
-func (v *VictoriaLogs) Stop() { v.signal(syscall.SIGTERM); _ = v.cmd.Wait() }
-
-// Pause stops it where it is.
-func (v *VictoriaLogs) Pause() { v.signal(syscall.SIGSTOP) }
-
-// Resume lets it go on.
-func (v *VictoriaLogs) Resume() { v.signal(syscall.SIGCONT) }
-
-func (v *VictoriaLogs) signal(s os.Signal) {
-	v.t.Helper()
-	if err := v.cmd.Process.Signal(s); err != nil {
-		v.t.Fatal(err)
-	}
-}
-
-// URL is its base address.
-func (v *VictoriaLogs) URL() string { return "http://" + v.addr }
-
-// Handler passes requests on to it.
-func (v *VictoriaLogs) Handler() http.Handler {
-	u, err := url.Parse(v.URL())
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	p := httputil.NewSingleHostReverseProxy(u)
-	p.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }
-	return p
+	path, addr := program(t, "VICTORIALOGS", "test-backends"), loopback(unusedPort(t))
+	return &VictoriaLogs{startStore(t, addr, "/health", path, "-storageDataPath="+t.TempDir(), "-httpListenAddr="+addr,
+		"-loggerLevel=ERROR", "-loki.disableMessageParsing", "-inmemoryDataFlushInterval=1s", "-retentionPeriod=100y")}
 }
 
 // Flush makes all that it took visible to queries.
