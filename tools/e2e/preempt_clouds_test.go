@@ -1,0 +1,89 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// The metadata servers of metadata-mock were made from other sources than those above.
+func TestTheMockPreemptsAPodOnEachCloud(t *testing.T) {
+	t.Parallel()
+	for provider, path := range map[string]string{"gce": preempted, "aws": "", "azure": ""} {
+		t.Run(provider, func(t *testing.T) {
+			t.Parallel()
+			m := startMock(t, "-personality", provider)
+			w := start(t, options{
+				env:  []string{"HANDLE_PREEMPTION=enabled", "METADATA_URL=http://" + m.addr + path},
+				args: []string{"-preemption-provider", provider},
+			})
+			eventually(t, "the source is up", func() error {
+				if w.metric("process_wrapper_preemption_source_up") != 1 {
+					return fmt.Errorf("%s", w.stderr)
+				}
+				return nil
+			})
+			if status, text := w.get("/readiness"); status != 200 {
+				t.Errorf("%d %s", status, text)
+			}
+			m.ctl(t, "preempt")
+			w.stderr.waitFor(t, takenAway)
+			status, text := w.get("/readiness")
+			if status != 503 || (provider != "gce") != strings.Contains(text, "gone by ") {
+				t.Errorf("%d %s", status, text)
+			}
+			if strings.Contains(w.stderr.String(), "cannot ask") {
+				t.Errorf("%s", w.stderr)
+			}
+		})
+	}
+}
+
+func TestAzureIsToldThatTheMachineMayGoOnlyWhereThatIsWanted(t *testing.T) {
+	t.Parallel()
+	for arg, want := range map[string]string{"-preemption-approve": "Preempt Started", "-debug": "Preempt Scheduled"} {
+		t.Run(arg, func(t *testing.T) {
+			t.Parallel()
+			m := startMock(t, "-personality", "azure")
+			w := start(t, options{
+				config: script("it", forever),
+				env:    []string{"HANDLE_PREEMPTION=enabled", "METADATA_URL=http://" + m.addr},
+				args:   []string{"-preemption-provider", "azure", arg},
+			})
+			w.ready()
+			m.ctl(t, "preempt")
+			w.stderr.waitFor(t, takenAway)
+			if got := m.ctl(t, "state"); !strings.Contains(got, "Preempt Scheduled") {
+				t.Errorf("while it runs: %s", got)
+			}
+			if got := w.stop(); got != 0 {
+				t.Errorf("exit code %d", got)
+			}
+			if got := m.ctl(t, "state"); !strings.Contains(got, want) {
+				t.Errorf("want %s in %s\n%s", want, got, w.stderr)
+			}
+		})
+	}
+}
+
+// An event that is first seen when it has started says no time: nobody knows how long the machine
+// still runs, so the processes get what the pod has for them.
+func TestAnEventThatHasStartedShortensNoStop(t *testing.T) {
+	t.Parallel()
+	m := startMock(t, "-personality", "azure")
+	w := start(t, options{
+		config: script("it", `trap 'sleep 3; echo clean; exit 0' TERM; echo awake; sleep 1000 & wait`),
+		env:    []string{"HANDLE_PREEMPTION=enabled", "METADATA_URL=http://" + m.addr},
+		args:   []string{"-preemption-provider", "azure"},
+	})
+	w.stdout.waitFor(t, awake)
+	m.ctl(t, "azure-event", "Preempt", "status=Started")
+	w.stderr.waitFor(t, takenAway)
+	if status, text := w.get("/readiness"); status != 503 || text != "pod: preempted: Azure has started a preempt of this machine\n" {
+		t.Errorf("%d %q", status, text)
+	}
+	if got := w.stop(); got != 0 || !strings.Contains(w.stdout.String(), "clean") {
+		t.Errorf("exit code %d\n%s", got, w.stdout)
+	}
+	matches(t, "the log", w.stderr.String(), `msg="leaving service" .*deadline=10s`)
+}
