@@ -37,7 +37,7 @@ type azure struct {
 }
 
 func newAzure(w *Watcher) *azure {
-	return &azure{w: w, client: w.newClient(time.Second, 3), base: w.local, hinted: make(map[string]bool)}
+	return &azure{w: w, client: w.newClient(w.tokens.take), base: w.local, hinted: make(map[string]bool)}
 }
 
 func (a *azure) poll(ctx context.Context) (time.Duration, error) {
@@ -90,7 +90,7 @@ func (w *Watcher) Approve(ctx context.Context) (int, error) {
 		return 0, fmt.Errorf("approve scheduled events: %w", err)
 	}
 	r := request{method: http.MethodPost, url: w.local + eventsPath, header: [2]string{"Metadata", "true"}, body: string(body), timeout: azureTimeout}
-	if _, err := w.newClient(time.Second, 1).do(ctx, r); err != nil {
+	if _, err := w.newClient(w.tokens.take).do(ctx, r); err != nil {
 		return 0, fmt.Errorf("approve scheduled events: %w", err)
 	}
 	return len(ends), nil

@@ -103,7 +103,7 @@ func TestOnlyEventsThatEndThisMachineAreNotices(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			onMicrosoft(t, func(t *testing.T, n *network, m *microsoftServer) {
 				w := watch(n, Config{Provider: Azure})
-				time.Sleep(10 * time.Second)
+				time.Sleep(10*time.Second + azurePeriod/2) // between two polls
 				m.put(tt.events...)
 				time.Sleep(time.Second)
 				got := w.told()
