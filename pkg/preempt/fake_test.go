@@ -43,8 +43,8 @@ type network struct {
 
 	mu    sync.Mutex // guards what follows
 	hosts map[string]server
-	fault string   // what happens to all connections, "": nothing
-	dials []string // their addresses
+	fault string      // what happens to all connections, "": nothing
+	dials []string    // their addresses
 	times []time.Time // of those to addresses that there are
 }
 

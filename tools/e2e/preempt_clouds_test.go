@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -86,4 +87,45 @@ func TestAnEventThatHasStartedShortensNoStop(t *testing.T) {
 		t.Errorf("exit code %d\n%s", got, w.stdout)
 	}
 	matches(t, "the log", w.stderr.String(), `msg="leaving service" .*deadline=10s`)
+}
+
+func TestWithoutActionAPreemptionIsOnlyTold(t *testing.T) {
+	t.Parallel()
+	s, c := newMetricsServer(t), newCloud(t)
+	env, drains := drainer(t)
+	w := start(t, options{
+		env: c.env(env, "METRICS_SERVER_ADDRESS="+s.conn.LocalAddr().String()), args: []string{"-envoy-drain", "-preemption-action=none"},
+		config: script("crashes", "echo crash; sleep 0.1; exit 3", "backoff: {initial: 10ms, max: 10ms}") + script("w", forever),
+	})
+	w.in("w", "ready")
+	c.watched()
+	c.preempt()
+	w.stderr.waitFor(t, takenAway)
+	crashed := strings.Count(w.stdout.String(), "crash")
+	eventually(t, "a process is restarted, and the event comes", func() error {
+		if n := strings.Count(w.stdout.String(), "crash"); n < crashed+3 || s.sum("preempted", "event") != 1 {
+			return fmt.Errorf("%d crashes, %v events", n, s.sum("preempted", "event"))
+		}
+		return nil
+	})
+	if _, body := w.get("/readiness"); strings.Contains(body, "preempted") || w.metric("process_wrapper_preempted") != 1 || drains.Load() > 0 {
+		t.Errorf("%s, %d drains", body, drains.Load())
+	}
+	if got := w.stop(); got != 0 {
+		t.Errorf("exit code %d", got)
+	}
+}
+
+func TestEnvoyIsDrainedWhereItAlwaysWas(t *testing.T) {
+	t.Parallel()
+	if err := ok("http://localhost:15000/", patience); err == nil {
+		skip(t, "somebody listens where an Envoy would")
+	}
+	c := newCloud(t)
+	c.preempt()
+	w := start(t, options{env: c.env(), args: []string{"-envoy-drain"}})
+	w.stderr.waitFor(t, regexp.MustCompile(`level=info msg="no Envoy to drain" err="drain Envoy: POST http://localhost:15000/drain_listeners: nobody listens there"`))
+	if log := w.stderr.String(); strings.Count(log, "stop all listeners at once") != 1 || !strings.Contains(log, "drain_listeners?inboundonly&graceful") {
+		t.Error("nothing hints at the better URL, or too much")
+	}
 }
