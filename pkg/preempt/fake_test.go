@@ -215,6 +215,7 @@ type googleServer struct {
 	values  map[string]string
 	changed chan struct{}
 	asked   []string // paths with their queries
+	times   []time.Time
 }
 
 func newGoogle(t *testing.T) *googleServer {
@@ -251,7 +252,7 @@ func tag(value string) string {
 
 func (g *googleServer) serve(ctx context.Context, r *http.Request) response {
 	g.mu.Lock()
-	g.asked = append(g.asked, r.URL.RequestURI())
+	g.asked, g.times = append(g.asked, r.URL.RequestURI()), append(g.times, time.Now())
 	g.mu.Unlock()
 	head := map[string]string{"Metadata-Flavor": "Google", "Content-Type": "application/text"}
 	name, ok := strings.CutPrefix(r.URL.Path, "/computeMetadata/v1/")
