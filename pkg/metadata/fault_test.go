@@ -170,6 +170,60 @@ func TestRefusingCutsWhoWaitsAndComesBack(t *testing.T) {
 	}
 }
 
+func TestANewPodIsRefusedAtFirst(t *testing.T) {
+	s := newServer(t, Config{Personality: GKEWorkloadIdentity, WarmUp: 300 * time.Millisecond})
+	start := time.Now()
+	addr := listen(t, s)
+	for again := range 2 {
+		refused := 0
+		for {
+			_, body, _, err := fetch(t, addr, "")
+			if body == "Not Found\n" {
+				break
+			}
+			if errors.Is(err, syscall.ECONNREFUSED) {
+				refused++
+			}
+			if body != "" || time.Since(start) > 10*time.Second {
+				t.Fatalf("it answers %q, %v", body, err)
+			}
+		}
+		if took := time.Since(start); took < 300*time.Millisecond || refused == 0 {
+			t.Errorf("time %d: an answer after %v, %d refused", again, took, refused)
+		}
+		start = time.Now()
+		s.Reset()
+	}
+	s.ClearFaults()
+	for start = time.Now(); ; {
+		if _, body, _, _ := fetch(t, addr, ""); body != "" {
+			break
+		}
+		if time.Since(start) > 10*time.Second {
+			t.Fatal("it is refused still")
+		}
+	}
+}
+
+func TestForHowLongANewPodIsRefused(t *testing.T) {
+	for _, test := range []struct {
+		personality Personality
+		warmUp      time.Duration
+		want        string
+	}{
+		{GKEWorkloadIdentity, 0, "refuse for=3s"},
+		{GKEWorkloadIdentity, time.Second, "refuse for=1s"},
+		{GKEWorkloadIdentity, -1, ""},
+		{GCE, 0, ""},
+		{AWS, 2 * time.Second, "refuse for=2s"},
+	} {
+		s := newServer(t, Config{Personality: test.personality, WarmUp: test.warmUp})
+		if got := strings.Join(s.State().Faults, "; "); got != test.want {
+			t.Errorf("%s %v: %q, not %q", test.personality, test.warmUp, got, test.want)
+		}
+	}
+}
+
 func TestAHangingRequestEndsWithItsFault(t *testing.T) {
 	for _, test := range []struct {
 		name   string

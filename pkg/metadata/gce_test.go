@@ -224,7 +224,7 @@ func TestGuestAttributesArePut(t *testing.T) {
 }
 
 func TestWorkloadIdentityHidesTheMachine(t *testing.T) {
-	s := newServer(t, Config{Personality: GKEWorkloadIdentity})
+	s := newServer(t, Config{Personality: GKEWorkloadIdentity, WarmUp: -1})
 	s.Preempt()
 	for _, key := range []string{"instance/preempted", "instance/maintenance-event", "instance/name", "instance/scheduling/"} {
 		if w := ask(s, "GET", base+key); w.Code != 404 || w.Body.String() != "Not Found\n" {

@@ -20,7 +20,7 @@ type Personality string
 // The personalities. All serves the three clouds at once: their paths differ.
 const (
 	GCE                 Personality = "gce"
-	GKEWorkloadIdentity Personality = "gke-wi" // what pods see on GKE with Workload Identity: no preempted
+	GKEWorkloadIdentity Personality = "gke-wi" // what pods see on GKE with Workload Identity: nobody for some seconds, then no preempted
 	AWS                 Personality = "aws"
 	Azure               Personality = "azure"
 	All                 Personality = "all"
@@ -31,6 +31,10 @@ const (
 	noticeAWS   = 2 * time.Minute
 	noticeAzure = 30 * time.Second
 )
+
+// warmUpGKE is for how long a new pod is refused on GKE, where Config.WarmUp does not say: Google
+// speaks of a few seconds.
+const warmUpGKE = 3 * time.Second
 
 // defaultWaiters is about what the real server bears.
 const defaultWaiters = 500
@@ -44,6 +48,7 @@ var (
 type Config struct {
 	Personality Personality   // "" is GCE
 	Notice      time.Duration // from the notice to the end of the machine; 0: GCE 0s, AWS 2m, Azure 30s; may be negative for a late notice
+	WarmUp      time.Duration // for how long after NewServer or Reset connections are refused, as a fault that can be cleared; 0: GKEWorkloadIdentity 3s, else not; below zero: not
 	Seed        uint64        // of probabilities and garbage; the same seed gives the same run
 	MaxWaiters  int           // how many requests may wait at the same time, 503 for more; 0: 500
 	Logger      *slog.Logger  // nil: no log
@@ -102,7 +107,7 @@ func NewServer(c Config) (*Server, error) {
 		s.recording.SetEscapeHTML(false)
 	}
 	s.fresh()
-	return s, nil
+	return s, s.warmUp()
 }
 
 // fresh puts everything back to the beginning but who waits.
@@ -113,6 +118,18 @@ func (s *Server) fresh() {
 	s.tokens = map[string]time.Time{}
 	s.random = rand.New(rand.NewPCG(s.config.Seed, 0))
 	s.stats = stats{codes: map[string]uint64{}, faults: map[string]uint64{}, paths: map[string]uint64{}}
+}
+
+// warmUp refuses who comes in the first seconds, where that is to be so.
+func (s *Server) warmUp() error {
+	d := s.config.WarmUp
+	if d == 0 && s.config.Personality == GKEWorkloadIdentity {
+		d = warmUpGKE
+	}
+	if d <= 0 {
+		return nil
+	}
+	return s.Inject(Fault{Mode: modeRefuse, For: d})
 }
 
 // Close ends the requests that wait or hang.
@@ -296,6 +313,11 @@ func (s *Server) Delete(path string) error {
 // Reset puts values, notices, faults, counters and the request log back to the beginning. It wakes all
 // who wait.
 func (s *Server) Reset() {
+	s.reset()
+	_ = s.warmUp() // it is the only fault, and a good one
+}
+
+func (s *Server) reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old := s.tree

@@ -23,6 +23,7 @@ const (
 	tokenEarly = 15 * time.Second // before its end it is replaced
 	awsTimeout = 2 * time.Second
 	awsPeriod  = 2 * time.Second
+	awsEvery   = 500 * time.Millisecond // for a token of the bucket
 	awsJitter  = 500 * time.Millisecond
 	awsNotice  = 2 * time.Minute // the longest
 )
@@ -46,7 +47,8 @@ type aws struct {
 }
 
 func newAWS(w *Watcher) *aws {
-	return &aws{w: w, client: w.newClient(500*time.Millisecond, 3), base: w.local}
+	w.tokens.pace(awsEvery)
+	return &aws{w: w, client: w.newClient(w.tokens.take), base: w.local}
 }
 
 func (a *aws) poll(ctx context.Context) (time.Duration, error) {

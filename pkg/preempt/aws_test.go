@@ -204,6 +204,23 @@ func TestTheTokenIsRenewedInTimeAndWhenItIsForgotten(t *testing.T) {
 	})
 }
 
+func TestAForgottenTokenDelaysNoNotice(t *testing.T) {
+	onAmazon(t, func(t *testing.T, n *network, a *amazonServer) {
+		w := watch(n, Config{Provider: AWS})
+		time.Sleep(time.Second) // the burst is used up
+		a.forget()
+		a.put(actionPath, `{"action": "stop", "time": "2000-01-01T00:02:00Z"}`)
+		time.Sleep(10 * time.Second)
+		w.end()
+		if len(w.notices) != 1 || w.at[0].Sub(n.times[0]) > awsPeriod+awsJitter || a.given() != 2 {
+			t.Errorf("%+v after %v, with %d tokens", w.notices, w.at[0].Sub(n.times[0]), a.given())
+		}
+		if got := n.crowded(awsEvery); got != "" {
+			t.Error(got)
+		}
+	})
+}
+
 func TestARebalanceRecommendationIsAHintOnce(t *testing.T) {
 	onAmazon(t, func(t *testing.T, n *network, a *amazonServer) {
 		w := watch(n, Config{Provider: AWS})

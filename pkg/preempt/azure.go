@@ -33,11 +33,11 @@ type azure struct {
 	active bool   // there was a notice
 	clean  int    // polls in a row without it
 	hinted map[string]bool
-	known  map[string]time.Time // when the events that end this machine begin, by their ids
+	known  map[string]time.Time // when the events that end this machine begin, by their ids; zero: nobody said
 }
 
 func newAzure(w *Watcher) *azure {
-	return &azure{w: w, client: w.newClient(time.Second, 3), base: w.local, hinted: make(map[string]bool)}
+	return &azure{w: w, client: w.newClient(w.tokens.take), base: w.local, hinted: make(map[string]bool)}
 }
 
 func (a *azure) poll(ctx context.Context) (time.Duration, error) {
@@ -90,7 +90,7 @@ func (w *Watcher) Approve(ctx context.Context) (int, error) {
 		return 0, fmt.Errorf("approve scheduled events: %w", err)
 	}
 	r := request{method: http.MethodPost, url: w.local + eventsPath, header: [2]string{"Metadata", "true"}, body: string(body), timeout: azureTimeout}
-	if _, err := w.newClient(time.Second, 1).do(ctx, r); err != nil {
+	if _, err := w.newClient(w.tokens.take).do(ctx, r); err != nil {
 		return 0, fmt.Errorf("approve scheduled events: %w", err)
 	}
 	return len(ends), nil
@@ -132,10 +132,11 @@ func (a *azure) read(events []event) {
 				ends = append(ends, e.EventID)
 			}
 			n := e.notice()
-			if n.Deadline.IsZero() {
-				n.Deadline = a.begins(e, time.Now())
+			if n.Deadline.IsZero() { // an event that has started tells its time no longer
+				n.Deadline = a.known[e.EventID]
 			}
-			if known[e.EventID] = n.Deadline; first == nil || n.Deadline.Before(first.Deadline) { // one that is not known is now
+			// One that nobody knows may be now.
+			if known[e.EventID] = n.Deadline; first == nil || n.Deadline.Before(first.Deadline) {
 				first = &n
 			}
 		default:
@@ -155,16 +156,6 @@ func (a *azure) read(events []event) {
 		a.active, a.known = false, nil
 		a.w.notice(Notice{})
 	}
-}
-
-// begins is the time of an event that no longer tells it, as one that has started:
-// what it told before, else, for one that was not seen before, now.
-func (a *azure) begins(e event, now time.Time) time.Time {
-	at, ok := a.known[e.EventID]
-	if started := strings.EqualFold(e.EventStatus, "Started"); started && (!ok || at.IsZero()) {
-		return now.Truncate(time.Second).UTC()
-	}
-	return at
 }
 
 // ends reports whether what runs on the machine does not outlive the event.

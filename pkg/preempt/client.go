@@ -22,26 +22,58 @@ const (
 )
 
 // bucket holds tokens for requests: burst of them when it is full, and a new
-// one each time that every has passed.
+// one each time that every has passed. All requests of a watcher take from one.
 type bucket struct {
-	every time.Duration
 	burst int
 
-	mu   sync.Mutex // guards full
-	full time.Time  // when it will be full again
+	mu    sync.Mutex // guards what follows
+	every time.Duration
+	full  time.Time // when it will be full again
+}
+
+// pace changes how often there is a new token. Those that are there stay.
+func (b *bucket) pace(every time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if missing := time.Until(b.full); missing > 0 {
+		b.full = b.full.Add(missing*every/b.every - missing)
+	}
+	b.every = every
 }
 
 // take waits for a token.
 func (b *bucket) take(ctx context.Context) error {
 	b.mu.Lock()
+	wait := b.missing()
+	b.full = b.full.Add(b.every)
+	b.mu.Unlock()
+	return sleep(ctx, wait)
+}
+
+// spare takes a token only when the bucket is full, so that most of the burst is
+// left to those who take.
+func (b *bucket) spare(ctx context.Context) error {
+	for {
+		b.mu.Lock()
+		wait := b.missing() + time.Duration(b.burst-1)*b.every
+		if wait <= 0 {
+			b.full = b.full.Add(b.every)
+		}
+		b.mu.Unlock()
+		if err := sleep(ctx, wait); err != nil || wait <= 0 {
+			return err
+		}
+	}
+}
+
+// missing is how long it takes until there is a token, below zero when there are
+// several. The lock is held.
+func (b *bucket) missing() time.Duration {
 	now := time.Now()
 	if b.full.Before(now) {
 		b.full = now
 	}
-	b.full = b.full.Add(b.every)
-	wait := b.full.Sub(now) - time.Duration(b.burst)*b.every
-	b.mu.Unlock()
-	return sleep(ctx, wait)
+	return b.full.Sub(now) - time.Duration(b.burst-1)*b.every
 }
 
 // sleep pauses, or returns early with the reason why ctx ended.
@@ -61,19 +93,19 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // client asks a metadata server.
 type client struct {
-	http   *http.Client
-	tokens *bucket
-	count  func(kind string)
+	http  *http.Client
+	token func(ctx context.Context) error // waits until a request may leave
+	count func(kind string)
 }
 
-// newClient returns a client with a bucket of its own. Connections are used
-// once: Go repeats a request by itself when a connection that it uses again is
-// broken, and such a request would have no token.
-func (w *Watcher) newClient(every time.Duration, burst int) *client {
+// newClient returns a client that takes its tokens in a way of the bucket.
+// Connections are used once: Go repeats a request by itself when a connection
+// that it uses again is broken, and such a request would have no token.
+func (w *Watcher) newClient(token func(ctx context.Context) error) *client {
 	return &client{
-		http:   newHTTP(byAddress(w.cfg.dial)),
-		tokens: &bucket{every: every, burst: burst},
-		count:  func(kind string) { w.change(func(s *Stats) { s.Requests[kind]++ }) },
+		http:  newHTTP(byAddress(w.cfg.dial)),
+		token: token,
+		count: func(kind string) { w.change(func(s *Stats) { s.Requests[kind]++ }) },
 	}
 }
 
@@ -133,7 +165,7 @@ type answer struct {
 
 // do asks once. Its errors are faults, or why ctx ended.
 func (c *client) do(ctx context.Context, r request) (answer, error) {
-	if err := c.tokens.take(ctx); err != nil {
+	if err := c.token(ctx); err != nil {
 		return answer{}, err
 	}
 	limited, cancel := context.WithTimeout(ctx, r.timeout)

@@ -23,7 +23,7 @@ func (w *Watcher) detect(ctx context.Context) Provider {
 	if p := w.firmware(); p != Auto {
 		return p
 	}
-	c := w.newClient(time.Second, 3)
+	c := w.newClient(w.tokens.take)
 	began := time.Now()
 	for round := 0; ; round++ {
 		if p := w.ask(ctx, c); p != Auto || ctx.Err() != nil {

@@ -43,8 +43,9 @@ type network struct {
 
 	mu    sync.Mutex // guards what follows
 	hosts map[string]server
-	fault string   // what happens to all connections, "": nothing
-	dials []string // their addresses
+	fault string      // what happens to all connections, "": nothing
+	dials []string    // their addresses
+	times []time.Time // of those to addresses that there are
 }
 
 // server answers one request of a connection. It is strict: what a real one
@@ -73,6 +74,21 @@ func (n *network) count() int {
 	return len(n.dials)
 }
 
+// crowded says where there were more connections than a bucket lets through that holds
+// three tokens and gets one each time that every has passed, "" where there were not.
+func (n *network) crowded(every time.Duration) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i, from := range n.times {
+		for j, to := range n.times[i:] {
+			if most := 3 + int(to.Sub(from)/every); j+1 > most {
+				return fmt.Sprintf("%d requests in %v, of %d", j+1, to.Sub(from), len(n.times))
+			}
+		}
+	}
+	return ""
+}
+
 // dialed counts the connections to an address.
 func (n *network) dialed(addr string) (count int) {
 	n.mu.Lock()
@@ -90,6 +106,9 @@ func (n *network) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 	n.mu.Lock()
 	n.dials = append(n.dials, addr)
 	host, fault := n.hosts[addr], n.fault
+	if host != nil { // a name that is not known leads to no request
+		n.times = append(n.times, time.Now())
+	}
 	if fault == "flapping" {
 		fault = []string{"", "503", "", "reset", ""}[len(n.dials)%5]
 	}
@@ -196,6 +215,7 @@ type googleServer struct {
 	values  map[string]string
 	changed chan struct{}
 	asked   []string // paths with their queries
+	times   []time.Time
 }
 
 func newGoogle(t *testing.T) *googleServer {
@@ -232,7 +252,7 @@ func tag(value string) string {
 
 func (g *googleServer) serve(ctx context.Context, r *http.Request) response {
 	g.mu.Lock()
-	g.asked = append(g.asked, r.URL.RequestURI())
+	g.asked, g.times = append(g.asked, r.URL.RequestURI()), append(g.times, time.Now())
 	g.mu.Unlock()
 	head := map[string]string{"Metadata-Flavor": "Google", "Content-Type": "application/text"}
 	name, ok := strings.CutPrefix(r.URL.Path, "/computeMetadata/v1/")

@@ -24,11 +24,11 @@ func TestNoFaultMakesTheWatcherHammerOrChatter(t *testing.T) {
 		provider Provider
 		addr     string
 		server   func(t *testing.T) server
-		most     int // requests in a minute
+		every    time.Duration // for a token
 	}{
-		{GCE, googleAddr, func(t *testing.T) server { return newGoogle(t) }, 90},
-		{AWS, "169.254.169.254:80", func(t *testing.T) server { return newAmazon(t) }, 123},
-		{Azure, "169.254.169.254:80", func(t *testing.T) server { return newMicrosoft(t) }, 63},
+		{GCE, googleAddr, func(t *testing.T) server { return newGoogle(t) }, time.Second},
+		{AWS, "169.254.169.254:80", func(t *testing.T) server { return newAmazon(t) }, time.Second / 2},
+		{Azure, "169.254.169.254:80", func(t *testing.T) server { return newMicrosoft(t) }, time.Second},
 	} {
 		for _, fault := range faults {
 			t.Run(fmt.Sprintf("%s %s", p.provider, fault), func(t *testing.T) {
@@ -41,8 +41,11 @@ func TestNoFaultMakesTheWatcherHammerOrChatter(t *testing.T) {
 					got := n.count()
 					up := w.Stats().Up
 					w.end()
-					if got > p.most || got < 1 {
+					if most := 3 + int(time.Minute/p.every); got > most || got < 1 {
 						t.Errorf("%d requests in a minute", got)
+					}
+					if got := n.crowded(p.every); got != "" {
+						t.Error(got)
 					}
 					if lines := w.lines(); len(lines) > 10 || fault != "at once" && len(lines) < 2 {
 						t.Errorf("%d lines in a minute:\n%s", len(lines), w.log)
@@ -218,7 +221,7 @@ func TestPausesGrowWithTheOutage(t *testing.T) {
 
 func TestTheBucketLetsABurstThroughAndThenOneAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := bucket{every: time.Second, burst: 3}
+		b := &bucket{every: time.Second, burst: 3}
 		began := time.Now()
 		var got []time.Duration
 		for range 6 {
@@ -243,6 +246,90 @@ func TestTheBucketLetsABurstThroughAndThenOneAtATime(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+func TestWhatIsSpareLeavesTwoTokensToTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bucket{every: time.Second, burst: 3}
+		began := time.Now()
+		after := func(take func(context.Context) error, want time.Duration) {
+			t.Helper()
+			if err := take(t.Context()); err != nil || time.Since(began) != want {
+				t.Errorf("after %v, not %v, %v", time.Since(began), want, err)
+			}
+		}
+		after(b.spare, 0)
+		after(b.take, 0)
+		after(b.take, 0)
+		after(b.spare, 3*time.Second) // it is full again
+		after(b.spare, 4*time.Second)
+		ctx, cancel := context.WithTimeoutCause(t.Context(), 90*time.Second, errOver)
+		defer cancel()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for range 90 { // who takes all, leaves nothing, and never waits for who takes what is spare
+				_ = b.take(t.Context())
+				time.Sleep(time.Second)
+			}
+		})
+		if err := b.spare(ctx); !errors.Is(err, errOver) {
+			t.Error(err)
+		}
+		wg.Wait()
+	})
+}
+
+func TestAnotherPaceKeepsWhatIsThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bucket{every: time.Second, burst: 3}
+		for range 3 {
+			_ = b.take(t.Context())
+		}
+		b.pace(time.Second / 2)
+		began := time.Now()
+		for range 4 {
+			_ = b.take(t.Context())
+		}
+		if took := time.Since(began); took != 2*time.Second {
+			t.Errorf("four tokens at two a second took %v", took)
+		}
+		b = &bucket{every: time.Second, burst: 3} // full
+		b.pace(time.Second / 2)
+		began = time.Now()
+		for range 4 {
+			_ = b.take(t.Context())
+		}
+		if took := time.Since(began); took != time.Second/2 {
+			t.Errorf("a burst and one more took %v", took)
+		}
+	})
+}
+
+// Also from one phase to the next: who asks whose machine it is, and then watches, takes from one bucket.
+func TestWhoFindsOutAsksNoMoreForIt(t *testing.T) {
+	for _, cloud := range []struct {
+		provider Provider
+		addr     string
+		server   func(t *testing.T) server
+		every    time.Duration
+	}{
+		{GCE, googleAddr, func(t *testing.T) server { return newGoogle(t) }, time.Second},
+		{AWS, linkLocalIP + ":80", func(t *testing.T) server { return newAmazon(t) }, awsEvery},
+		{Azure, linkLocalIP + ":80", func(t *testing.T) server { return newMicrosoft(t) }, time.Second},
+	} {
+		t.Run(string(cloud.provider), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newNetwork(t)
+				n.hosts[cloud.addr] = cloud.server(t)
+				w := watch(n, Config{})
+				time.Sleep(time.Minute)
+				w.end()
+				if got, s := n.crowded(cloud.every), w.Stats(); got != "" || !s.Up || s.Provider != cloud.provider {
+					t.Errorf("%s; %+v", got, s)
+				}
+			})
+		})
+	}
 }
 
 func TestTheEndOfTheWatchIsNoFault(t *testing.T) {

@@ -88,7 +88,7 @@ func (w *Watcher) watchGCE(ctx context.Context) {
 	if strings.HasSuffix(w.preemptedURL.Path, preemptedPath) {
 		wg.Go(func() { w.watchMaintenance(ctx) })
 	}
-	w.follow(ctx, &gce{client: w.newClient(time.Second, 3), key: k, log: w.cfg.Log, value: w.preempted}, true)
+	w.follow(ctx, &gce{client: w.newClient(w.tokens.take), key: k, log: w.cfg.Log, value: w.preempted}, true)
 	end()
 	wg.Wait()
 }
@@ -107,8 +107,8 @@ func (w *Watcher) preempted(v string) error {
 	return garbage("preempted", v)
 }
 
-// watchMaintenance hands on what is announced for this machine. It asks more
-// rarely than is asked for preempted, which must not wait for it.
+// watchMaintenance hands on what is announced for this machine. It asks with what
+// is left over: nobody who asks for preempted has to wait for it.
 func (w *Watcher) watchMaintenance(ctx context.Context) {
 	k, err := newKey(sibling(w.preemptedURL, maintenanceName))
 	if err != nil {
@@ -126,7 +126,7 @@ func (w *Watcher) watchMaintenance(ctx context.Context) {
 		last = v
 		return nil
 	}
-	w.follow(ctx, &gce{client: w.newClient(5*time.Second, 2), key: k, log: slog.New(slog.DiscardHandler), value: value}, false)
+	w.follow(ctx, &gce{client: w.newClient(w.tokens.spare), key: k, log: slog.New(slog.DiscardHandler), value: value}, false)
 }
 
 // gce is a source: one key, read once and then waited on.

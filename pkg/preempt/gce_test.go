@@ -185,6 +185,28 @@ func TestMaintenanceIsAHintAndNoNotice(t *testing.T) {
 	})
 }
 
+func TestPreemptedNeverWaitsForMaintenance(t *testing.T) {
+	onGoogle(t, func(t *testing.T, n *network, g *googleServer) {
+		g.etag = false // so that both would be asked for again and again
+		w := watch(n, Config{Provider: GCE})
+		time.Sleep(time.Minute)
+		w.end()
+		var last time.Time
+		for i, path := range g.paths() {
+			if !strings.HasPrefix(path, preemptedPath) {
+				continue
+			}
+			if gap := g.times[i].Sub(last); !last.IsZero() && gap > time.Second {
+				t.Errorf("%v between two requests", gap)
+			}
+			last = g.times[i]
+		}
+		if n.crowded(time.Second) != "" || len(g.times) < 60 {
+			t.Errorf("%d requests; %s", len(g.times), n.crowded(time.Second))
+		}
+	})
+}
+
 func TestAServerWithoutMaintenanceIsNoWarning(t *testing.T) {
 	onGoogle(t, func(t *testing.T, n *network, g *googleServer) {
 		delete(g.values, "instance/maintenance-event")

@@ -8,7 +8,7 @@
 //	Azure  scheduled events that name this machine, every second
 //
 // A metadata server is shared by a whole machine, so no request leaves without
-// a token of a [bucket], whatever the answers are. Failures are retried after
+// a token of the watcher's one [bucket], whatever the answers are. Failures are retried after
 // pauses that grow with the outage; an answer that says that there is nothing
 // to learn here is believed for a minute.
 //
@@ -89,6 +89,7 @@ type Watcher struct {
 	cfg          Config
 	preemptedURL *url.URL // of GCE
 	local        string   // where AWS and Azure are asked
+	tokens       *bucket
 
 	mu    sync.Mutex // guards what follows
 	stats Stats
@@ -109,7 +110,7 @@ func New(cfg Config) (*Watcher, error) {
 		cfg.dmi = "/sys/class/dmi/id"
 	}
 	cfg.life = cmp.Or(cfg.life, tokenLife)
-	w := &Watcher{cfg: cfg, local: linkLocal, stats: Stats{Provider: cfg.Provider, Requests: make(map[string]uint64)}}
+	w := &Watcher{cfg: cfg, local: linkLocal, tokens: &bucket{every: time.Second, burst: 3}, stats: Stats{Provider: cfg.Provider, Requests: make(map[string]uint64)}}
 	switch cfg.Provider {
 	case "", Auto:
 		w.stats.Provider = Auto

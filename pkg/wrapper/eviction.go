@@ -15,8 +15,9 @@ import (
 const (
 	// countFor is how long the event preemption_count is sent, once a second.
 	countFor = time.Minute
-	// approveWithin is for the last request of a pod that has ended.
-	approveWithin = time.Second
+	// approveWithin is for the last request of a pod that has ended, which may have
+	// to wait for a second until the metadata server is asked again.
+	approveWithin = 2 * time.Second
 	// drainGrace is how long the end of the pod waits for Envoy.
 	drainGrace = 500 * time.Millisecond
 )

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -113,6 +114,20 @@ func TestANoticeMayBeWithdrawn(t *testing.T) {
 		}
 		e.close()
 	})
+}
+
+func TestAnAnnouncementIsAnEventAndNothingElse(t *testing.T) {
+	e := evict(actionTerminate, nil)
+	for _, h := range []preempt.Hint{{Kind: "maintenance", Detail: "MIGRATE_ON_HOST_MAINTENANCE"}, {Kind: "rebalance", Detail: "2026-01-02T03:04:05Z"}, {Kind: "freeze", Detail: "Freeze"}} {
+		e.hint(h)
+	}
+	e.close()
+	if want := []string{"maintenance: MIGRATE_ON_HOST_MAINTENANCE", "rebalance: 2026-01-02T03:04:05Z", "freeze: Freeze"}; !slices.Equal(e.said, want) || e.pod() != (status.Pod{}) {
+		t.Errorf("%q, %+v", e.said, e.pod())
+	}
+	if got := strings.Count(e.log.String(), "the cloud has an announcement"); got != 3 {
+		t.Errorf("%d lines", got)
+	}
 }
 
 func TestTheFirstDeadlineCounts(t *testing.T) {

@@ -27,7 +27,8 @@ type kubernetes struct {
 	mu       sync.Mutex // guards what follows
 	token    string
 	pod      object
-	broken   int // status code of all answers, 0: they are good
+	broken   int                                          // status code of all answers, 0: they are good
+	hostile  func(w http.ResponseWriter, r *http.Request) // instead of an answer to a watch that is let in; nil: a good one
 	requests int
 	changed  chan struct{} // closed at the next change
 }
@@ -68,6 +69,16 @@ func (k *kubernetes) change(f func()) {
 	k.changed = make(chan struct{})
 }
 
+// asked says whether there were that many requests.
+func (k *kubernetes) asked(least int) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.requests < least {
+		return fmt.Errorf("%d requests", k.requests)
+	}
+	return nil
+}
+
 func (k *kubernetes) env(more ...string) []string {
 	host, port, _ := net.SplitHostPort(k.srv.Listener.Addr().String())
 	return append(more, "HANDLE_TERMINATION=true", "POD_NAME=report-x7", "KUBERNETES_SERVICE_HOST="+host, "KUBERNETES_SERVICE_PORT="+port)
@@ -95,6 +106,9 @@ func (k *kubernetes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	case q.Get("watch") == "":
 		_ = json.NewEncoder(w).Encode(object{"items": []any{current}})
+		return
+	case k.hostile != nil:
+		k.hostile(w, r)
 		return
 	}
 	for {

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 func TestScenariosNameWhatIsWrong(t *testing.T) {
 	for _, test := range []struct{ name, text, want string }{
 		{"nothing", "", "there are no steps: write steps: [{at: 5s, preempt: true}]"},
-		{"an unknown key", "stages: []", "line 1: field stages is unknown: use personality, notice, seed, steps"},
+		{"an unknown key", "stages: []", "line 1: field stages is unknown: use personality, notice, warmUp, seed, steps"},
 		{"a second document", "steps: [{at: 0s, reset: true}]\n---\na: b", "there is a second document: a scenario is one"},
 		{"an unknown personality", "personality: gcp\nsteps: [{at: 0s, reset: true}]", `personality "gcp": use gce, gke-wi, aws, azure or all`},
 		{"a seed below zero", "seed: -1\nsteps: [{at: 0s, reset: true}]", "line 1: cannot unmarshal int `-1` into a whole number"},
@@ -94,13 +94,13 @@ func TestEveryExampleIsAScenario(t *testing.T) {
 }
 
 func TestFlagsWinOverTheScenario(t *testing.T) {
-	sc, err := parseScenario([]byte("personality: aws\nnotice: 1m\nseed: 7\nsteps: [{at: 0s, reset: true}]"))
+	sc, err := parseScenario([]byte("personality: aws\nnotice: 1m\nwarmUp: 2s\nseed: 7\nsteps: [{at: 0s, reset: true}]"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	f := &flags{Personality: "all", Seed: 1}
 	sc.apply(f, func(name string) bool { return name == "personality" })
-	if f.Personality != "all" || f.Notice != time.Minute || f.Seed != 7 {
+	if f.Personality != "all" || f.Notice != time.Minute || f.WarmUp != 2*time.Second || f.Seed != 7 {
 		t.Errorf("got %+v", f)
 	}
 }

@@ -27,6 +27,7 @@ type flags struct {
 	Personality  string        `help:"which cloud to play: gce, gke-wi (GKE with Workload Identity), aws, azure, or all" enum:"gce,gke-wi,aws,azure,all" default:"gce"`
 	PreemptAfter time.Duration `help:"preempt by itself after that time; 0s: never" default:"0s"`
 	Notice       time.Duration `help:"from the notice to the end of the machine; 0s: what the cloud gives, which is 0s, 2m on AWS, 30s on Azure" default:"0s"`
+	WarmUp       time.Duration `help:"refuse connections for that long at first; 0s: what the cloud does, which is 3s for a new pod on gke-wi, else nothing; -1s: nothing" default:"0s"`
 	Scenario     string        `help:"run the steps of this YAML file, then exit: 0 if all expectations held, else 1"`
 	Seed         uint64        `help:"of faults by chance; the same seed gives the same run" default:"1"`
 	Record       string        `help:"write each request as a line of JSON to this file; - is stdout"`
@@ -67,7 +68,7 @@ func run(ctx context.Context, f *flags, call *cli.Call) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, record.Close()) }()
-	c := metadata.Config{Personality: metadata.Personality(f.Personality), Notice: f.Notice, Seed: f.Seed, Logger: call.Log}
+	c := metadata.Config{Personality: metadata.Personality(f.Personality), Notice: f.Notice, WarmUp: f.WarmUp, Seed: f.Seed, Logger: call.Log}
 	if f.Record != "" {
 		c.Record = record
 	}

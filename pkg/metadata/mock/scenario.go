@@ -26,6 +26,7 @@ const maxScenario = 1 << 20
 type scenario struct {
 	Personality string   `yaml:"personality"`
 	Notice      duration `yaml:"notice"`
+	WarmUp      duration `yaml:"warmUp"`
 	Seed        *uint64  `yaml:"seed"`
 	Steps       []*step  `yaml:"steps"`
 }
@@ -109,7 +110,7 @@ func parseScenario(b []byte) (*scenario, error) {
 func readable(err error) error {
 	text := strings.TrimPrefix(err.Error(), "yaml: unmarshal errors:\n  ")
 	text = strings.TrimPrefix(text, "yaml: ")
-	text = strings.ReplaceAll(text, " not found in type mock.scenario", " is unknown: use personality, notice, seed, steps")
+	text = strings.ReplaceAll(text, " not found in type mock.scenario", " is unknown: use personality, notice, warmUp, seed, steps")
 	for from, to := range map[string]string{"into uint64": "into a whole number", "into []*mock.step": "into a list of steps", "into string": "into a text", "!!": ""} {
 		text = strings.ReplaceAll(text, from, to)
 	}
@@ -211,6 +212,9 @@ func (sc *scenario) apply(f *flags, given func(string) bool) {
 	}
 	if sc.Notice != 0 && !given("notice") {
 		f.Notice = time.Duration(sc.Notice)
+	}
+	if sc.WarmUp != 0 && !given("warm-up") {
+		f.WarmUp = time.Duration(sc.WarmUp)
 	}
 	if sc.Seed != nil && !given("seed") {
 		f.Seed = *sc.Seed
