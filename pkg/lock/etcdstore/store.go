@@ -16,6 +16,8 @@
 //     revision up to which the watch had told all: then the lock was this replica's at that time. If
 //     another one took it over since, that one keeps it for freshFor longer than its TTL.
 //   - Writes that come together are committed together.
+//   - A renewal that ends before etcd answers may be written all the same, and leave a lock whose time
+//     nobody keeps. Each replica looks for those that name it.
 //   - A replica that is gone leaves locks without a timer. The one replica that is elected takes them
 //     over; until then etcd's lease counts.
 //
@@ -113,6 +115,7 @@ func (s *Store) Start(ctx context.Context) error {
 	s.spawn(s.timers.run)
 	s.spawn(s.pool.tend)
 	s.spawn(s.sweep)
+	s.spawn(s.tendStrays)
 	return nil
 }
 

@@ -48,6 +48,21 @@ func (t *table) others(self string) (ids []string) {
 	return ids
 }
 
+// of returns the locks whose value seems to name a replica. See keeperOf.
+func (t *table) of(replica string) (all []*mvccpb.KeyValue) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.keepers[replica] == 0 {
+		return nil
+	}
+	for _, kv := range t.rows {
+		if keeperOf(kv.Value) == replica {
+			all = append(all, kv)
+		}
+	}
+	return all
+}
+
 // slotBase is what comes before the number of a slot, "" if the key is none.
 func slotBase(key string) string { return key[:strings.LastIndexByte(key, '#')+1] }
 

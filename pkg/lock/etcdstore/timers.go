@@ -37,6 +37,7 @@ type timers struct {
 	byKey map[string]*kept
 	byRef map[lock.Ref]*kept
 	queue queue
+	going map[string]int // keys without a timer that are being deleted, and how many times
 }
 
 // queue orders by due.
@@ -131,6 +132,30 @@ func (t *timers) take(ref lock.Ref) *kept {
 		t.drop(k)
 	}
 	return k
+}
+
+// keeps tells if the time of a key is kept here, or its end is under way.
+func (t *timers) keeps(key string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.byKey[key] != nil || t.going[key] > 0
+}
+
+// deleting says that a key without a timer is being deleted, until end is called.
+func (t *timers) deleting(key string) (end func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.going == nil {
+		t.going = map[string]int{}
+	}
+	t.going[key]++
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if t.going[key]--; t.going[key] == 0 {
+			delete(t.going, key)
+		}
+	}
 }
 
 // size counts the locks whose time is kept here.
@@ -231,13 +256,13 @@ func (s *Store) expired(k *kept) {
 		})
 	}
 	o := remove(s.ctx)
+	if o.err != nil {
+		s.retry(k.lease.lifetime(), func(ctx context.Context) error { o = remove(ctx); return o.err })
+	}
 	s.timers.mu.Lock()
 	s.timers.drop(k)
 	s.timers.mu.Unlock()
-	switch {
-	case o.err != nil:
-		s.retry(k.lease.lifetime(), func(ctx context.Context) error { return remove(ctx).err })
-	case o.ok:
+	if o.err == nil && o.ok {
 		s.metrics.lost.Inc()
 		s.unused(k)
 	}
