@@ -199,7 +199,8 @@ bench: ## benchmarks, and comparisons with what Debian ships; BENCH=log for one 
 	@[[ '$(BENCH)' == merge ]] || go -C tools/e2e test -tags bench -count=1 -timeout 15m -run '^TestMeasure$$/^($(if $(BENCH),$(BENCH),.*))$$'
 
 .PHONY: trials
-trials: ## long tests of locks: ten of each fault, and ten minutes beside a slow probe
+trials: ## long tests of locks: 100 hand-overs, ten of each fault, ten minutes beside a slow probe; 15 minutes
+	@LOCK_TRIALS=10 go -C tools/e2e test -count=1 -timeout 30m -run '^TestHandOversAfterADrain$$' -v .
 	@LOCK_TRIALS=10 go -C tools/e2e test -count=1 -timeout 30m -run '^TestA(Holder|Lock|notherPod)' -v .
 
 .PHONY: fuzz

@@ -76,10 +76,7 @@ func lockWrapper(t *testing.T, config, server string) *wrapper {
 
 func TestAHolderDrainsBeforeTheNextOneStarts(t *testing.T) {
 	t.Parallel()
-	ttl, drain := time.Second, 3*time.Second
-	if os.Getenv("LOCK_TRIALS") != "" {
-		ttl, drain = 2*time.Second, 8*time.Second
-	}
+	const ttl, drain = time.Second, 3 * time.Second
 	s := startSharedLock(t, t.TempDir())
 	config, file := holder(t, "ttlDuration: "+ttl.String()+", key: team/job", "  "+holderDrain+": "+drain.String(), "stopTimeout: 9s")
 	a := lockWrapper(t, config, s.url)
