@@ -114,17 +114,22 @@ func TestAKeyThatIsBeingDeletedIsNoStray(t *testing.T) {
 		return nil
 	})
 	s.timers.take(h.Ref)
+	s.timers.changed(key, h.Token, true)
 	end := s.timers.deleting(key)
-	before := s.renewStrays(nil)
-	if len(before) != 0 || s.renewStrays(map[string]int64{key: h.Token}) != nil {
-		t.Errorf("strays %v while it is being deleted", before)
+	for range 3 {
+		if all := s.timers.strays(); len(all) != 0 {
+			t.Errorf("strays %v while it is being deleted", all)
+		}
 	}
 	end()
-	if strays := s.renewStrays(nil); strays[key] == 0 {
-		t.Errorf("strays %v after that", strays)
+	if all := s.timers.strays(); len(all) != 0 {
+		t.Errorf("%v is a stray at the first look", all)
 	}
-	s.renewStrays(map[string]int64{key: h.Token})
+	s.renewStrays()
 	if left, ok := s.timers.remaining(h.Ref); !ok || left < 59*time.Minute {
 		t.Errorf("its time is %v, %v", left, ok)
+	}
+	if all := s.timers.strays(); len(all) != 0 {
+		t.Errorf("%v is a stray although its time is kept", all)
 	}
 }

@@ -23,8 +23,9 @@ type kept struct {
 
 	// Guarded by timers.mu.
 	due    time.Time
-	index  int // in the heap; -1: not in it
-	busy   int // renewals under way: it must not end before they are answered
+	turn   time.Time // when it is looked at: not after due, so that a renewal need not move it in the heap
+	index  int       // in the heap; -1: not in it
+	busy   int       // renewals under way: it must not end before they are answered
 	ending bool
 }
 
@@ -38,13 +39,14 @@ type timers struct {
 	byRef map[lock.Ref]*kept
 	queue queue
 	going map[string]int // keys without a timer that are being deleted, and how many times
+	stray map[string]suspect
 }
 
-// queue orders by due.
+// queue orders by turn.
 type queue []*kept
 
 func (q queue) Len() int           { return len(q) }
-func (q queue) Less(i, j int) bool { return q[i].due.Before(q[j].due) }
+func (q queue) Less(i, j int) bool { return q[i].turn.Before(q[j].turn) }
 func (q queue) Swap(i, j int)      { q[i], q[j] = q[j], q[i]; q[i].index, q[j].index = i, j }
 func (q *queue) Push(x any)        { k := x.(*kept); k.index = len(*q); *q = append(*q, k) }
 func (q *queue) Pop() any {
@@ -76,6 +78,7 @@ func (t *timers) add(k *kept) bool {
 	if k.taken {
 		k.due = k.due.Add(freshFor)
 	}
+	k.turn = k.due
 	heap.Push(&t.queue, k)
 	if k.index == 0 {
 		t.poke()
@@ -105,11 +108,29 @@ func (t *timers) done(k *kept, prolonged bool) bool {
 	if k.index < 0 {
 		return false
 	}
-	if due := time.Now().Add(k.keep); prolonged && due.After(k.due) {
-		k.due = due
-		heap.Fix(&t.queue, k.index)
+	if prolonged {
+		k.prolong()
 	}
 	return true
+}
+
+// prolong starts the time of a lock anew. The caller holds timers.mu.
+func (k *kept) prolong() {
+	if due := time.Now().Add(k.keep); due.After(k.due) {
+		k.due = due
+	}
+}
+
+// renew starts the time of a lock anew if it is kept here, and if its lease is known to live for that long from now, which was read before.
+func (t *timers) renew(ref lock.Ref, now time.Time) (ttl time.Duration, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	k := t.byRef[ref]
+	if k == nil || k.ending || k.index < 0 || !k.lease.livesFrom(now, k.keep) {
+		return 0, false
+	}
+	k.prolong()
+	return k.value.ttl(), true
 }
 
 // remaining returns how long the lock is held for, if this replica knows.
@@ -134,30 +155,6 @@ func (t *timers) take(ref lock.Ref) *kept {
 	return k
 }
 
-// keeps tells if the time of a key is kept here, or its end is under way.
-func (t *timers) keeps(key string) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.byKey[key] != nil || t.going[key] > 0
-}
-
-// deleting says that a key without a timer is being deleted, until end is called.
-func (t *timers) deleting(key string) (end func()) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.going == nil {
-		t.going = map[string]int{}
-	}
-	t.going[key]++
-	return func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if t.going[key]--; t.going[key] == 0 {
-			delete(t.going, key)
-		}
-	}
-}
-
 // size counts the locks whose time is kept here.
 func (t *timers) size() int {
 	t.mu.Lock()
@@ -169,13 +166,29 @@ func (t *timers) size() int {
 func (t *timers) freed(key string, revision int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if k := t.byKey[key]; k != nil && k.modified < revision {
-		t.drop(k)
+	t.outdated(key, revision)
+}
+
+// changed says that the key was written at a revision; mine, that it names this replica.
+func (t *timers) changed(key string, revision int64, mine bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.outdated(key, revision)
+	if mine && t.byKey[key] == nil {
+		if t.stray == nil {
+			t.stray = map[string]suspect{}
+		}
+		t.stray[key] = suspect{revision: revision}
 	}
 }
 
-// changed says that the key was written at a revision, perhaps by this replica.
-func (t *timers) changed(key string, revision int64) { t.freed(key, revision) }
+// outdated drops what is older than a revision of the key. The caller holds mu.
+func (t *timers) outdated(key string, revision int64) {
+	if k := t.byKey[key]; k != nil && k.modified < revision {
+		t.drop(k)
+	}
+	delete(t.stray, key)
+}
 
 // compare drops what is not in the table as this replica wrote it, at a revision of the table.
 func (t *timers) compare(revision int64) {
@@ -229,11 +242,14 @@ func (t *timers) expire() time.Duration {
 	defer t.mu.Unlock()
 	for len(t.queue) > 0 {
 		k := t.queue[0]
-		if wait := time.Until(k.due); wait > 0 {
+		if wait := time.Until(k.turn); wait > 0 {
 			return wait
 		}
 		if k.busy > 0 { // a renewal came in time
-			k.due = time.Now().Add(10 * time.Millisecond)
+			k.due = later(k.due, time.Now().Add(10*time.Millisecond))
+		}
+		if time.Until(k.due) > 0 {
+			k.turn = k.due
 			heap.Fix(&t.queue, 0)
 			continue
 		}
@@ -244,6 +260,13 @@ func (t *timers) expire() time.Duration {
 		}
 	}
 	return time.Hour
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // expired deletes a lock whose time is over, unless it was renewed elsewhere. Where etcd cannot be
