@@ -205,7 +205,8 @@ bench-sinks: bin/victoria-logs
 	@VICTORIALOGS=$(CURDIR)/bin/victoria-logs go test -tags backends -p 1 -run '^$$' -bench VictoriaLogs -benchtime 3x ./pkg/sink/loki ./pkg/sink/search
 
 .PHONY: trials
-trials: ## long tests of locks: ten of each fault, and ten minutes beside a slow probe
+trials: ## long tests of locks: 100 hand-overs, ten of each fault, ten minutes beside a slow probe; 15 minutes
+	@LOCK_TRIALS=10 go -C tools/e2e test -count=1 -timeout 30m -run '^TestHandOversAfterADrain$$' -v .
 	@LOCK_TRIALS=10 go -C tools/e2e test -count=1 -timeout 30m -run '^TestA(Holder|Lock|notherPod)' -v .
 
 .PHONY: fuzz

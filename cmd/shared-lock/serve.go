@@ -72,7 +72,7 @@ func serve(ctx context.Context, f *flags, log *slog.Logger) error {
 		return fmt.Errorf("%w (SHARED_LEASE_ETCD_ENDPOINTS says where etcd is: %s)", err, strings.Join(etcd.Endpoints(), ","))
 	}
 	web := &http.Server{
-		Handler: handler(srv, reg), TLSConfig: tlsConfig, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		Handler: handler(srv, reg), TLSConfig: tlsConfig, ReadTimeout: 10 * time.Second, // also of headers: another time for these would cost a call each
 		IdleTimeout: 5 * time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	log.Info("listening", "addr", l.Addr().String(), "etcd", strings.Join(etcd.Endpoints(), ","), "tls", tlsConfig != nil)

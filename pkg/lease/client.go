@@ -44,6 +44,7 @@ type Client struct {
 	server  atomic.Int64 // which of the URLs is asked
 	spoke   atomic.Bool  // /v1 was answered: there may be a session
 	keys    keys
+	holds   holds
 }
 
 // New returns a client. Nothing is sent before its first use.

@@ -129,12 +129,15 @@ func (l *Lock) freshen(ctx context.Context) error {
 }
 
 func (g *Guard) begin(l *Lock) {
-	h := &hold{lock: l, alarm: newAlarm(), nudges: make(chan struct{}, 1)}
+	h := &hold{lock: l, alarm: newAlarm(), nudges: make(chan struct{}, 1), asked: Boottime()}
 	h.life, h.end = context.WithCancelCause(context.Background())
 	h.wg.Go(h.keep)
 	h.wg.Go(h.watch)
 	if l.lease == "" && l.req.TTL > quickTTL {
 		h.wg.Go(h.listen)
+	}
+	if l.lease == "" {
+		g.client.holds.join(h)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -208,6 +211,8 @@ func (g *Guard) Release() {
 		return
 	}
 	h.end(errOver)
+	g.client.holds.leave(h)
+	h.follow(nil) // also when it is renewed along with another just now
 	h.alarm.close()
 	h.wg.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), releaseTime)
@@ -225,6 +230,7 @@ type hold struct {
 	end    context.CancelCauseFunc
 	wg     sync.WaitGroup
 	nudges chan struct{} // to renew now
+	asked  time.Duration // when a renewal was last sent, by Boottime; guarded by holds.mu
 
 	mu   sync.Mutex // guards tell; held while it is called
 	tell func(time.Duration)
@@ -234,7 +240,9 @@ func (h *hold) follow(f func(time.Duration)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.tell = f
-	f(h.last())
+	if f != nil {
+		f(h.last())
+	}
 }
 
 // deadline is when the lock is lost unless it is renewed.
@@ -246,21 +254,26 @@ func (h *hold) last() time.Duration { return h.lock.Until() - h.lock.req.stoppin
 // keep renews until the hold is over.
 func (h *hold) keep() {
 	ttl := h.lock.req.TTL
-	pause := spread(ttl / 3)
+	every := spread(ttl / 3)
+	pause := every
 	for {
-		if !h.pause(pause) {
+		nudged, over := h.pause(pause)
+		if over {
 			return
 		}
-		sent := time.Now()
+		if rest := every - h.age(); rest > 0 && !nudged { // it was renewed along with another
+			pause = rest
+			continue
+		}
 		ctx, cancel := context.WithTimeout(h.life, h.patience())
-		err := h.lock.Renew(ctx)
+		err := h.renew(ctx)
 		cancel()
 		switch {
 		case h.life.Err() != nil:
 			return
 		case err == nil:
-			h.renewed()
-			pause = max(spread(ttl/3)-time.Since(sent), 0)
+			every = spread(ttl / 3)
+			pause = max(every-h.age(), 0)
 		case errors.Is(err, ErrGone):
 			h.end(ErrGone)
 			return
@@ -270,30 +283,35 @@ func (h *hold) keep() {
 	}
 }
 
+// age is how long ago the last request was sent that was acknowledged.
+func (h *hold) age() time.Duration {
+	return Boottime() - (h.lock.Until() - h.lock.req.TTL + h.lock.req.margin())
+}
+
 // patience is how long a renewal may take, so that there is time for each of the servers.
 func (h *hold) patience() time.Duration {
 	left := h.lock.Until() - Boottime()
 	return min(h.lock.req.TTL/3, max(left/time.Duration(len(h.lock.client.cfg.URLs)), 10*time.Millisecond))
 }
 
-// pause returns false when the hold is over.
-func (h *hold) pause(d time.Duration) bool {
+// pause waits, or is told to renew now, or that the hold is over.
+func (h *hold) pause(d time.Duration) (nudged, over bool) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
-		return true
+		return false, false
 	case <-h.nudges:
-		return true
+		return true, false
 	case <-h.life.Done():
-		return false
+		return false, true
 	}
 }
 
 func (h *hold) renewed() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.tell != nil {
+	if h.tell != nil && h.life.Err() == nil {
 		h.tell(h.last())
 	}
 }

@@ -57,7 +57,9 @@ func (l *Lock) Until() time.Duration { return time.Duration(l.until.Load()) }
 
 // acknowledged says that a request was answered with success.
 func (l *Lock) acknowledged(sent time.Duration) {
-	l.until.Store(int64(max(l.Until(), sent+l.req.TTL-l.req.margin())))
+	next := int64(sent + l.req.TTL - l.req.margin())
+	for old := l.until.Load(); next > old && !l.until.CompareAndSwap(old, next); old = l.until.Load() {
+	}
 }
 
 // holder is what a server tells of one.
@@ -171,8 +173,11 @@ func (l *Lock) renew(ctx context.Context) error {
 	if l.lease != "" {
 		return l.keepOld(ctx)
 	}
-	_, err := l.client.do(ctx, http.MethodPut, path(l.req.Key)+"/renew", map[string]int64{"token": l.token}, nil)
-	return gone(err)
+	var out renewal
+	if _, err := l.client.do(ctx, http.MethodPut, path(l.req.Key)+"/renew", map[string]int64{"token": l.token}, &out); err != nil {
+		return gone(err)
+	}
+	return out.of(l) // else whoever says 200 to everything would renew
 }
 
 // Release gives the lock back, after which it is not used any more. That it is gone already is no

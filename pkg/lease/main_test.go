@@ -3,7 +3,6 @@ package lease
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -20,6 +19,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/process-wrapper/process-wrapper/pkg/internal/etcdtest"
 	"github.com/process-wrapper/process-wrapper/pkg/lock"
 	"github.com/process-wrapper/process-wrapper/pkg/lock/etcdstore"
 )
@@ -27,24 +27,7 @@ import (
 // endpoint is the etcd that all tests share. Each test has a prefix of its own.
 var endpoint string
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "lease-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	e, err := etcdstore.Embed(context.Background(), dir, "127.0.0.1:0")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer e.Close()
-	endpoint = e.Endpoint()
-	return m.Run()
-}
+func TestMain(m *testing.M) { os.Exit(etcdtest.Main(m, &endpoint, etcdstore.Embed)) }
 
 var quiet = slog.New(slog.DiscardHandler)
 

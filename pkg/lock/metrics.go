@@ -9,6 +9,8 @@ import (
 
 type metrics struct {
 	requests *prometheus.CounterVec
+	renewals map[string]prometheus.Counter // of requests, by result
+	acquires map[string]prometheus.Counter
 	acquire  prometheus.Histogram
 	waited   prometheus.Histogram
 	renew    prometheus.Histogram
@@ -35,12 +37,22 @@ func newMetrics(s *Server, reg prometheus.Registerer) *metrics {
 		handover: histogram("shared_lock_handover_duration_seconds", "Time from when a key was freed to when a waiter had it."),
 		forced:   prometheus.NewCounter(prometheus.CounterOpts{Name: "shared_lock_forced_total", Help: "Holders that lost their lock by force."}),
 	}
+	m.renewals, m.acquires = byResult(m.requests, "renew"), byResult(m.requests, "acquire")
 	if reg != nil {
 		reg.MustRegister(m.requests, m.acquire, m.waited, m.renew, m.handover, m.forced,
 			gauge("shared_lock_waiters", "Clients that wait for a lock at this replica.", s.queues.size),
 			gauge("shared_lock_listeners", "Clients that listen to events.", s.hub.size))
 	}
 	return m
+}
+
+// byResult saves the search for a counter each time.
+func byResult(all *prometheus.CounterVec, op string) map[string]prometheus.Counter {
+	by := map[string]prometheus.Counter{}
+	for _, r := range []string{"ok", "held", "gone", "unknown"} {
+		by[r] = all.WithLabelValues(op, r)
+	}
+	return by
 }
 
 func result(err error) string {
@@ -56,7 +68,7 @@ func result(err error) string {
 }
 
 func (m *metrics) acquired(err error, waited bool, took time.Duration) {
-	m.requests.WithLabelValues("acquire", result(err)).Inc()
+	m.acquires[result(err)].Inc()
 	switch {
 	case !waited:
 		m.acquire.Observe(took.Seconds())
@@ -66,7 +78,7 @@ func (m *metrics) acquired(err error, waited bool, took time.Duration) {
 }
 
 func (m *metrics) renewed(err error, took time.Duration) {
-	m.requests.WithLabelValues("renew", result(err)).Inc()
+	m.renewals[result(err)].Inc()
 	m.renew.Observe(took.Seconds())
 }
 

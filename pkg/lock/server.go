@@ -233,7 +233,14 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		w.Header().Set("Connection", "close") // or all of it would be read
 		return nil, &problem{http.StatusRequestEntityTooLarge, "too_large", "the body is larger than 64 KiB"}
 	}
-	body, err := readAll(http.MaxBytesReader(w, r.Body, maxBody), r.ContentLength)
+	if r.ContentLength > 0 { // there is no more, and a server reads no less
+		body := make([]byte, r.ContentLength)
+		if _, err := io.ReadFull(r.Body, body); err != nil {
+			return nil, bad("bad_request", "read body: %v", err)
+		}
+		return body, nil
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
@@ -242,16 +249,6 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		return nil, bad("bad_request", "read body: %v", err)
 	}
 	return body, nil
-}
-
-// readAll is io.ReadAll for what is as long as it says, mostly.
-func readAll(from io.Reader, length int64) ([]byte, error) {
-	var b bytes.Buffer
-	if length > 0 {
-		b.Grow(int(length) + bytes.MinRead)
-	}
-	_, err := b.ReadFrom(from)
-	return b.Bytes(), err
 }
 
 // refuse writes an error as JSON, with more fields beside it.
@@ -291,9 +288,15 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	if err != nil {
 		panic(err) // our own types
 	}
-	w.Header().Set("Content-Type", "application/json")
+	writeBody(w, status, append(b, '\n'))
+}
+
+var typeJSON = []string{"application/json"} // never changed
+
+func writeBody(w http.ResponseWriter, status int, body []byte) {
+	w.Header()["Content-Type"] = typeJSON
 	w.WriteHeader(status)
-	_, _ = w.Write(append(b, '\n'))
+	_, _ = w.Write(body)
 }
 
 // bounded is the context of what a request asks of the store.

@@ -18,7 +18,8 @@ type Store interface {
 	// Acquire tries once. It returns the new holder; ErrHeld or ErrSlots come with a present one.
 	// After any error, also that of ctx, the lock is not held, or is given back soon.
 	Acquire(ctx context.Context, req Request) (Holder, error)
-	// Renew prolongs locks by their TTL, from now on. It returns one answer for each.
+	// Renew prolongs locks by their TTL, from now on. It returns one answer for each, in time for clients
+	// also where ctx does not end.
 	Renew(ctx context.Context, refs []Ref) []Renewal
 	// Release frees a lock: ErrGone if the token does not hold it.
 	Release(ctx context.Context, ref Ref) error

@@ -113,9 +113,13 @@ func spans(t *testing.T, file string) []span {
 }
 
 // judge fails where two holders lived at the same time, or tokens do not grow.
-func judge(t *testing.T, file string) []span {
+func judge(t *testing.T, files ...string) []span {
 	t.Helper()
-	all := spans(t, file)
+	var all []span
+	for _, file := range files {
+		all = append(all, spans(t, file)...)
+	}
+	slices.SortFunc(all, func(a, b span) int { return int(a.first - b.first) })
 	for i := 1; i < len(all); i++ {
 		a, b := all[i-1], all[i]
 		if b.first <= a.last {

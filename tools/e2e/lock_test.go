@@ -76,10 +76,7 @@ func lockWrapper(t *testing.T, config, server string) *wrapper {
 
 func TestAHolderDrainsBeforeTheNextOneStarts(t *testing.T) {
 	t.Parallel()
-	ttl, drain := time.Second, 3*time.Second
-	if os.Getenv("LOCK_TRIALS") != "" {
-		ttl, drain = 2*time.Second, 8*time.Second
-	}
+	const ttl, drain = time.Second, 3 * time.Second
 	s := startSharedLock(t, t.TempDir())
 	config, file := holder(t, "ttlDuration: "+ttl.String()+", key: team/job", "  "+holderDrain+": "+drain.String(), "stopTimeout: 9s")
 	a := lockWrapper(t, config, s.url)
@@ -123,17 +120,18 @@ func TestAHolderDrainsBeforeTheNextOneStarts(t *testing.T) {
 func TestAHoldersTreeIsDeadBeforeItsLockCanEnd(t *testing.T) {
 	t.Parallel()
 	const ttl = time.Second
-	faults := map[string]func(w *wrapper, p *lockProxy, s *lockServer){
-		"a killed wrapper":  func(w *wrapper, _ *lockProxy, _ *lockServer) { w.signal(syscall.SIGKILL) },
-		"a stopped wrapper": func(w *wrapper, _ *lockProxy, _ *lockServer) { w.signal(syscall.SIGSTOP) },
-		"a killed server":   func(_ *wrapper, _ *lockProxy, s *lockServer) { _ = s.cmd.Process.Kill() },
-		"a frozen server":   func(_ *wrapper, _ *lockProxy, s *lockServer) { _ = s.cmd.Process.Signal(syscall.SIGSTOP) },
-		"always 500": func(_ *wrapper, p *lockProxy, _ *lockServer) {
-			p.fails(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
+	faults := map[string]func(s *lockScene){
+		"a killed wrapper":  func(s *lockScene) { s.w.signal(syscall.SIGKILL) },
+		"a stopped wrapper": func(s *lockScene) { s.w.signal(syscall.SIGSTOP) },
+		"a killed server":   func(s *lockScene) { _ = s.server.cmd.Process.Kill() },
+		"a frozen server":   func(s *lockScene) { s.server.signal(syscall.SIGSTOP) },
+		"a frozen etcd":     func(s *lockScene) { s.etcd.signal(syscall.SIGSTOP) },
+		"always 500": func(s *lockScene) {
+			s.proxy.fails(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
 		},
-		"refused": func(_ *wrapper, p *lockProxy, _ *lockServer) { _ = p.Listener.Close(); p.CloseClientConnections() },
-		"a black hole": func(_ *wrapper, p *lockProxy, _ *lockServer) {
-			p.fails(func(_ http.ResponseWriter, r *http.Request) {
+		"refused": func(s *lockScene) { _ = s.proxy.Listener.Close(); s.proxy.CloseClientConnections() },
+		"a black hole": func(s *lockScene) {
+			s.proxy.fails(func(_ http.ResponseWriter, r *http.Request) {
 				_, _ = io.Copy(io.Discard, r.Body) // so that it is seen when the client leaves
 				select {
 				case <-r.Context().Done():
@@ -152,16 +150,29 @@ func TestAHoldersTreeIsDeadBeforeItsLockCanEnd(t *testing.T) {
 	}
 }
 
-func holderDiesInTime(t *testing.T, ttl time.Duration, fault func(*wrapper, *lockProxy, *lockServer)) {
+// lockScene is a holder, and all that its lock depends on.
+type lockScene struct {
+	w            *wrapper
+	proxy        *lockProxy
+	server, etcd *lockServer
+}
+
+func holderDiesInTime(t *testing.T, ttl time.Duration, fault func(*lockScene)) {
 	t.Helper()
-	s := startSharedLock(t, t.TempDir())
-	p := startLockProxy(t, s.url)
+	s := &lockScene{etcd: startSharedLock(t, t.TempDir(), "-etcd-prefix", "/unused/")}
+	s.server = startLockReplica(t, s.etcd.stderr.waitFor(t, embeddedServes)[1])
+	p := startLockProxy(t, s.server.url)
 	config, file := holder(t, "ttlDuration: "+ttl.String())
 	w := lockWrapper(t, config, p.URL)
+	s.w, s.proxy = w, p
 	first := holds(t, file, 1)
 	<-time.After(ttl/2 + time.Duration(time.Now().UnixNano())%(ttl/2)) // at any time between two renewals
-	fault(w, p, s)
-	t.Cleanup(func() { _ = s.cmd.Process.Signal(syscall.SIGCONT); _ = syscall.Kill(w.pid, syscall.SIGCONT) })
+	fault(s)
+	t.Cleanup(func() {
+		s.server.signal(syscall.SIGCONT)
+		s.etcd.signal(syscall.SIGCONT)
+		_ = syscall.Kill(w.pid, syscall.SIGCONT) // it may have ended
+	})
 	last := dead(t, file, first.token)
 	left := p.lastGood() + ttl - last
 	if left <= 0 {

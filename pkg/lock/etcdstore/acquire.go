@@ -168,6 +168,7 @@ func (s *Store) undo(a *attempt, key string) {
 		return
 	}
 	s.spawn(func() {
+		defer s.timers.deleting(key)()
 		s.retry(a.lease.lifetime(), func(ctx context.Context) error {
 			return s.commit(ctx, &write{
 				name: a.req.Name, key: key, when: clientv3.Compare(clientv3.Value(key), "=", a.text),

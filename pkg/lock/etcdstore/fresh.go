@@ -10,10 +10,14 @@ import (
 // may have answered a renewal that long after it lost the lock.
 const freshFor = 20 * time.Millisecond
 
+// staleFrom is the age at which a renewal has etcd asked anew, without waiting for it.
+const staleFrom = 5 * time.Millisecond
+
 // freshness tells when all changes of locks were known here.
 type freshness struct {
-	seen atomic.Int64 // all events up to this revision were applied; 0: unknown
-	at   atomic.Int64 // of boottime: before a read was sent whose revision had been seen at its answer
+	seen   atomic.Int64 // all events up to this revision were applied; 0: unknown
+	at     atomic.Int64 // of boottime: before a read was sent whose revision had been seen at its answer
+	asking atomic.Bool  // a read is under way that nobody waits for
 }
 
 // read says that etcd answered a linearizable read, sent at a time, with a revision. If all events up
@@ -30,9 +34,22 @@ func (f *freshness) read(sent, revision int64) bool {
 	}
 }
 
-// now tells if nothing had changed so short a time ago that is not known here. The clock goes on in
-// suspend, in which another replica may have taken all over.
-func (f *freshness) now() bool {
-	at, now := f.at.Load(), boottime()
+// is tells if nothing had changed so short a time before now, by boottime, that is not known here. The clock goes on in suspend, in
+// which another replica may have taken all over.
+func (f *freshness) is(now int64) bool {
+	at := f.at.Load()
 	return at > 0 && now > 0 && now-at < int64(freshFor)
+}
+
+// refresh asks etcd if it is time to. While renewals come all the time, none has to wait then.
+func (s *Store) refresh(now int64) {
+	if now-s.fresh.at.Load() < int64(staleFrom) || !s.fresh.asking.CompareAndSwap(false, true) {
+		return
+	}
+	if !s.spawn(func() {
+		defer s.fresh.asking.Store(false)
+		s.caughtUp()
+	}) {
+		s.fresh.asking.Store(false)
+	}
 }

@@ -41,10 +41,13 @@ func (l *lease) prolonged(sent time.Time, granted time.Duration) {
 }
 
 // lives tells if the lease is known to live that long from now.
-func (l *lease) lives(keep time.Duration) bool {
+func (l *lease) lives(keep time.Duration) bool { return l.livesFrom(leaseClock(), keep) }
+
+// livesFrom is lives for a time that was read before.
+func (l *lease) livesFrom(now time.Time, keep time.Duration) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return !l.sent.IsZero() && l.sent.Add(l.life).Sub(leaseClock()) >= keep
+	return !l.sent.IsZero() && l.sent.Add(l.life).Sub(now) >= keep
 }
 
 // leaseClock goes on while the machine is suspended, where there is such a clock, as that of etcd does elsewhere:

@@ -16,6 +16,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/goleak"
 
+	"github.com/process-wrapper/process-wrapper/pkg/internal/etcdtest"
 	"github.com/process-wrapper/process-wrapper/pkg/lock"
 )
 
@@ -25,20 +26,7 @@ var endpoint string
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "etcdstore-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	e, err := Embed(context.Background(), dir, "127.0.0.1:0")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	endpoint = e.Endpoint()
-	code := m.Run()
-	e.Close()
+	code := etcdtest.Main(m, &endpoint, Embed)
 	if err := goleak.Find(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

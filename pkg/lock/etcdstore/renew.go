@@ -13,10 +13,19 @@ import (
 	"github.com/process-wrapper/process-wrapper/pkg/lock"
 )
 
+// renewTimeout bounds a renewal for which etcd has to be asked.
+const renewTimeout = 2 * callTimeout
+
 // Renew implements [lock.Store].
 func (s *Store) Renew(ctx context.Context, refs []lock.Ref) []lock.Renewal {
 	answers := make([]lock.Renewal, len(refs))
-	rest := s.renewKept(ctx, refs, answers)
+	rest := s.renewFresh(refs, answers)
+	if len(rest) == 0 {
+		return answers
+	}
+	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
+	defer cancel()
+	rest = s.renewKept(ctx, refs, rest, answers)
 	var wg sync.WaitGroup
 	limit := make(chan struct{}, 64)
 	for _, i := range rest {
@@ -30,29 +39,41 @@ func (s *Store) Renew(ctx context.Context, refs []lock.Ref) []lock.Renewal {
 	return answers
 }
 
-// renewKept renews what this replica keeps the time of, and returns which ones are left to do.
-func (s *Store) renewKept(ctx context.Context, refs []lock.Ref, answers []lock.Renewal) (rest []int) {
-	fresh := s.fresh.now() // before it is looked up what is held
-	holds := make([]*kept, len(refs))
+// renewFresh renews what can be without asking etcd, and returns which ones are left to do.
+func (s *Store) renewFresh(refs []lock.Ref, answers []lock.Renewal) (rest []int) {
+	now := boottime() // before it is looked up what is held
+	fresh := s.fresh.is(now)
+	if fresh {
+		s.refresh(now)
+	}
+	clock := time.Unix(0, now) // as leaseClock
 	for i, ref := range refs {
-		holds[i] = s.timers.hold(ref)
-	}
-	var checks []check
-	if !fresh {
-		checks = s.askFor(holds)
-	}
-	for i, k := range holds {
-		if k == nil {
+		ok := false
+		if fresh {
+			answers[i].TTL, ok = s.timers.renew(ref, clock)
+		}
+		if !ok {
 			rest = append(rest, i)
+		}
+	}
+	return rest
+}
+
+// renewKept asks etcd about those of some whose time this replica keeps, and returns which ones are left to do.
+func (s *Store) renewKept(ctx context.Context, refs []lock.Ref, some []int, answers []lock.Renewal) (rest []int) {
+	holds := make([]*kept, len(some))
+	for n, i := range some {
+		holds[n] = s.timers.hold(refs[i])
+	}
+	checks := s.askFor(holds)
+	for n, k := range holds {
+		if k == nil {
+			rest = append(rest, some[n])
 			continue
 		}
-		var told <-chan verdict
-		if !fresh {
-			told = checks[i].done
-		}
 		var decided bool
-		if answers[i], decided = s.renewHeld(ctx, k, told); !decided {
-			rest = append(rest, i)
+		if answers[some[n]], decided = s.renewHeld(ctx, k, checks[n].done); !decided {
+			rest = append(rest, some[n])
 		}
 	}
 	return rest
@@ -73,17 +94,14 @@ func (s *Store) askFor(holds []*kept) []check {
 	return checks
 }
 
-// renewHeld renews one, if etcd tells that it is the same; nil: that is known. It is undecided when
-// the lock is gone, or another's.
+// renewHeld renews one, if etcd tells that it is the same. It is undecided when the lock is gone, or another's.
 func (s *Store) renewHeld(ctx context.Context, k *kept, told <-chan verdict) (answer lock.Renewal, decided bool) {
 	err := s.ensure(ctx, k.lease, k.keep)
-	v := verdict{same: true}
-	if told != nil {
-		select {
-		case v = <-told:
-		case <-ctx.Done():
-			v = verdict{err: context.Cause(ctx)}
-		}
+	var v verdict
+	select {
+	case v = <-told:
+	case <-ctx.Done():
+		v = verdict{err: context.Cause(ctx)}
 	}
 	if v.err != nil {
 		err = v.err

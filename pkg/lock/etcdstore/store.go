@@ -12,10 +12,13 @@
 //   - A renewal at the replica that keeps the time is a read: is the revision still the same? Only
 //     after that, and when the lease lives long enough, the timer is set anew. Many renewals share
 //     one read, and a lease is kept alive only when its slack is used up.
-//   - Not even that read is needed if, less than freshFor ago, a read was sent whose answer had a
+//   - No renewal waits for that read if, less than freshFor ago, a read was sent whose answer had a
 //     revision up to which the watch had told all: then the lock was this replica's at that time. If
-//     another one took it over since, that one keeps it for freshFor longer than its TTL.
+//     another one took it over since, that one keeps it for freshFor longer than its TTL. While renewals
+//     come, such reads are made beside them.
 //   - Writes that come together are committed together.
+//   - A renewal that ends before etcd answers may be written all the same, and leave a lock whose time
+//     nobody keeps. Each replica looks for those that name it.
 //   - A replica that is gone leaves locks without a timer. The one replica that is elected takes them
 //     over; until then etcd's lease counts.
 //
@@ -113,6 +116,7 @@ func (s *Store) Start(ctx context.Context) error {
 	s.spawn(s.timers.run)
 	s.spawn(s.pool.tend)
 	s.spawn(s.sweep)
+	s.spawn(s.tendStrays)
 	return nil
 }
 

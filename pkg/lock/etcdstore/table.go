@@ -51,14 +51,16 @@ func (t *table) others(self string) (ids []string) {
 // slotBase is what comes before the number of a slot, "" if the key is none.
 func slotBase(key string) string { return key[:strings.LastIndexByte(key, '#')+1] }
 
-func (t *table) put(kv *mvccpb.KeyValue) {
+// put takes a row and returns the replica that it seems to name. See keeperOf.
+func (t *table) put(kv *mvccpb.KeyValue) (keeper string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	key := string(kv.Key)
 	t.unlink(key)
 	t.rows[key] = kv
 	t.advance(kv.ModRevision)
-	t.keepers[keeperOf(kv.Value)]++
+	keeper = keeperOf(kv.Value)
+	t.keepers[keeper]++
 	if kv.Lease != 0 {
 		if t.byLease[kv.Lease] == nil {
 			t.byLease[kv.Lease] = map[string]bool{}
@@ -71,6 +73,7 @@ func (t *table) put(kv *mvccpb.KeyValue) {
 		}
 		t.bySlots[base][key] = true
 	}
+	return keeper
 }
 
 // slots returns the holders of a semaphore.
@@ -191,7 +194,9 @@ func (s *Store) load(ctx context.Context) (int64, error) {
 			return 0, fmt.Errorf("this is another cluster: %s, not %s", cluster, s.cluster)
 		}
 		for _, kv := range resp.Kvs {
-			s.table.put(kv)
+			if s.table.put(kv) == s.replica {
+				s.timers.changed(string(kv.Key), kv.ModRevision, true)
+			}
 		}
 		if !resp.More {
 			s.table.complete(revision)
@@ -271,8 +276,7 @@ func (s *Store) apply(event *clientv3.Event) {
 		}
 		return
 	}
-	s.table.put(kv)
-	s.timers.changed(key, kv.ModRevision)
+	s.timers.changed(key, kv.ModRevision, s.table.put(kv) == s.replica)
 	if isLock && event.IsCreate() {
 		s.observe(lock.Event{Ref: lock.Ref{Name: name, Token: kv.CreateRevision}, Revision: kv.ModRevision})
 	}

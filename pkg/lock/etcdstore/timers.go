@@ -23,8 +23,9 @@ type kept struct {
 
 	// Guarded by timers.mu.
 	due    time.Time
-	index  int // in the heap; -1: not in it
-	busy   int // renewals under way: it must not end before they are answered
+	turn   time.Time // when it is looked at: not after due, so that a renewal need not move it in the heap
+	index  int       // in the heap; -1: not in it
+	busy   int       // renewals under way: it must not end before they are answered
 	ending bool
 }
 
@@ -37,13 +38,15 @@ type timers struct {
 	byKey map[string]*kept
 	byRef map[lock.Ref]*kept
 	queue queue
+	going map[string]int // keys without a timer that are being deleted, and how many times
+	stray map[string]suspect
 }
 
-// queue orders by due.
+// queue orders by turn.
 type queue []*kept
 
 func (q queue) Len() int           { return len(q) }
-func (q queue) Less(i, j int) bool { return q[i].due.Before(q[j].due) }
+func (q queue) Less(i, j int) bool { return q[i].turn.Before(q[j].turn) }
 func (q queue) Swap(i, j int)      { q[i], q[j] = q[j], q[i]; q[i].index, q[j].index = i, j }
 func (q *queue) Push(x any)        { k := x.(*kept); k.index = len(*q); *q = append(*q, k) }
 func (q *queue) Pop() any {
@@ -75,6 +78,7 @@ func (t *timers) add(k *kept) bool {
 	if k.taken {
 		k.due = k.due.Add(freshFor)
 	}
+	k.turn = k.due
 	heap.Push(&t.queue, k)
 	if k.index == 0 {
 		t.poke()
@@ -104,11 +108,29 @@ func (t *timers) done(k *kept, prolonged bool) bool {
 	if k.index < 0 {
 		return false
 	}
-	if due := time.Now().Add(k.keep); prolonged && due.After(k.due) {
-		k.due = due
-		heap.Fix(&t.queue, k.index)
+	if prolonged {
+		k.prolong()
 	}
 	return true
+}
+
+// prolong starts the time of a lock anew. The caller holds timers.mu.
+func (k *kept) prolong() {
+	if due := time.Now().Add(k.keep); due.After(k.due) {
+		k.due = due
+	}
+}
+
+// renew starts the time of a lock anew if it is kept here, and if its lease is known to live for that long from now, which was read before.
+func (t *timers) renew(ref lock.Ref, now time.Time) (ttl time.Duration, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	k := t.byRef[ref]
+	if k == nil || k.ending || k.index < 0 || !k.lease.livesFrom(now, k.keep) {
+		return 0, false
+	}
+	k.prolong()
+	return k.value.ttl(), true
 }
 
 // remaining returns how long the lock is held for, if this replica knows.
@@ -144,13 +166,29 @@ func (t *timers) size() int {
 func (t *timers) freed(key string, revision int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if k := t.byKey[key]; k != nil && k.modified < revision {
-		t.drop(k)
+	t.outdated(key, revision)
+}
+
+// changed says that the key was written at a revision; mine, that it names this replica.
+func (t *timers) changed(key string, revision int64, mine bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.outdated(key, revision)
+	if mine && t.byKey[key] == nil {
+		if t.stray == nil {
+			t.stray = map[string]suspect{}
+		}
+		t.stray[key] = suspect{revision: revision}
 	}
 }
 
-// changed says that the key was written at a revision, perhaps by this replica.
-func (t *timers) changed(key string, revision int64) { t.freed(key, revision) }
+// outdated drops what is older than a revision of the key. The caller holds mu.
+func (t *timers) outdated(key string, revision int64) {
+	if k := t.byKey[key]; k != nil && k.modified < revision {
+		t.drop(k)
+	}
+	delete(t.stray, key)
+}
 
 // compare drops what is not in the table as this replica wrote it, at a revision of the table.
 func (t *timers) compare(revision int64) {
@@ -204,11 +242,14 @@ func (t *timers) expire() time.Duration {
 	defer t.mu.Unlock()
 	for len(t.queue) > 0 {
 		k := t.queue[0]
-		if wait := time.Until(k.due); wait > 0 {
+		if wait := time.Until(k.turn); wait > 0 {
 			return wait
 		}
 		if k.busy > 0 { // a renewal came in time
-			k.due = time.Now().Add(10 * time.Millisecond)
+			k.due = later(k.due, time.Now().Add(10*time.Millisecond))
+		}
+		if time.Until(k.due) > 0 {
+			k.turn = k.due
 			heap.Fix(&t.queue, 0)
 			continue
 		}
@@ -221,6 +262,13 @@ func (t *timers) expire() time.Duration {
 	return time.Hour
 }
 
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
 // expired deletes a lock whose time is over, unless it was renewed elsewhere. Where etcd cannot be
 // reached, its lease has to do.
 func (s *Store) expired(k *kept) {
@@ -231,13 +279,13 @@ func (s *Store) expired(k *kept) {
 		})
 	}
 	o := remove(s.ctx)
+	if o.err != nil {
+		s.retry(k.lease.lifetime(), func(ctx context.Context) error { o = remove(ctx); return o.err })
+	}
 	s.timers.mu.Lock()
 	s.timers.drop(k)
 	s.timers.mu.Unlock()
-	switch {
-	case o.err != nil:
-		s.retry(k.lease.lifetime(), func(ctx context.Context) error { return remove(ctx).err })
-	case o.ok:
+	if o.err == nil && o.ok {
 		s.metrics.lost.Inc()
 		s.unused(k)
 	}

@@ -6,6 +6,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"flag"
@@ -292,18 +293,50 @@ func (d *driver) dial() (*wire, error) {
 }
 
 func (w *wire) ask(method, path, body string, want int) (string, error) {
-	w.out = fmt.Appendf(w.out[:0], "%s %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s", method, path, w.host, len(body), body)
+	w.out = append(append(append(append(append(w.out[:0], method...), ' '), path...), " HTTP/1.1\r\nHost: "...), w.host...)
+	w.out = append(strconv.AppendInt(append(w.out, "\r\nContent-Length: "...), int64(len(body)), 10), "\r\n\r\n"...)
+	w.out = append(w.out, body...)
 	if _, err := w.conn.Write(w.out); err != nil {
 		return "", err
 	}
-	resp, err := http.ReadResponse(w.in, nil)
+	status, length, err := w.head()
 	if err != nil {
 		return "", err
 	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != want {
-		err = fmt.Errorf("%s %s: %d %s", method, path, resp.StatusCode, text)
+	text := make([]byte, length)
+	_, err = io.ReadFull(w.in, text)
+	if err == nil && status != want {
+		err = fmt.Errorf("%s %s: %d %s", method, path, status, text)
 	}
 	return string(text), err
+}
+
+// head reads a status line and headers, of which only the length of the body counts.
+func (w *wire) head() (status, length int, err error) {
+	line, err := w.in.ReadSlice('\n')
+	if err != nil {
+		return 0, 0, err
+	}
+	if len(line) < len("HTTP/1.1 200") {
+		return 0, 0, fmt.Errorf("no status line: %q", line)
+	}
+	if status, err = strconv.Atoi(string(line[9:12])); err != nil {
+		return 0, 0, err
+	}
+	const name = "Content-Length: "
+	for {
+		if line, err = w.in.ReadSlice('\n'); err != nil {
+			return 0, 0, err
+		}
+		switch text := bytes.TrimSpace(line); {
+		case len(text) == 0:
+			return status, length, nil
+		case bytes.HasPrefix(text, []byte(name)):
+			if length, err = strconv.Atoi(string(text[len(name):])); err != nil {
+				return 0, 0, err
+			}
+		case bytes.HasPrefix(text, []byte("Transfer-Encoding")):
+			return 0, 0, fmt.Errorf("the answer has no length")
+		}
+	}
 }
