@@ -198,6 +198,10 @@ bench: ## benchmarks, and comparisons with what Debian ships; BENCH=log for one 
 	@[[ '$(BENCH)' == merge ]] || scripts/packages.sh 'comparisons with other process managers' $(BENCH_PACKAGES)
 	@[[ '$(BENCH)' == merge ]] || go -C tools/e2e test -tags bench -count=1 -timeout 15m -run '^TestMeasure$$/^($(if $(BENCH),$(BENCH),.*))$$'
 
+.PHONY: overhead
+overhead: ## measure docs/overhead.md anew and write its tables; two minutes on a machine that does nothing else
+	@go -C tools/e2e test -tags bench -count=1 -timeout 15m -run '^TestMeasure$$/^overhead$$' . -update
+
 .PHONY: trials
 trials: ## long tests of locks: ten of each fault, and ten minutes beside a slow probe
 	@LOCK_TRIALS=10 go -C tools/e2e test -count=1 -timeout 30m -run '^TestA(Holder|Lock|notherPod)' -v .
