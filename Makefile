@@ -20,7 +20,7 @@ LDFLAGS := -s -w -X $(STAMP).version=$(VERSION) -X $(STAMP).commit=$(COMMIT) -X 
 # Debian packages: gcc for the race detector, the rest for tests that drive the binaries.
 LINT_PACKAGES  := shellcheck
 TEST_PACKAGES  := ca-certificates gcc libc6-dev util-linux busybox-static docker.io prometheus prometheus-node-exporter etcd-server \
-                  mariadb-server postgresql rabbitmq-server chromium fonts-dejavu-core
+                  mariadb-server postgresql rabbitmq-server chromium fonts-dejavu-core curl netcat-openbsd python3 systemd
 BENCH_PACKAGES := supervisor s6 runit tini
 
 # Without tools/e2e/textparse: to tidy it means to download 800 MB of what Prometheus' own tests need.
@@ -203,6 +203,10 @@ bench: ## benchmarks, and comparisons with what Debian ships; BENCH=log for one 
 .PHONY: bench-sinks
 bench-sinks: bin/victoria-logs
 	@VICTORIALOGS=$(CURDIR)/bin/victoria-logs go test -tags backends -p 1 -run '^$$' -bench VictoriaLogs -benchtime 3x ./pkg/sink/loki ./pkg/sink/search
+
+.PHONY: overhead
+overhead: ## measure docs/overhead.md anew and write its tables; two minutes on a machine that does nothing else
+	@go -C tools/e2e test -tags bench -count=1 -timeout 15m -run '^TestMeasure$$/^overhead$$' . -update
 
 .PHONY: trials
 trials: ## long tests of locks: 100 hand-overs, ten of each fault, ten minutes beside a slow probe; 15 minutes

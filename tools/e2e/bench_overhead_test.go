@@ -4,10 +4,13 @@ package e2e
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -30,27 +33,14 @@ type costing struct {
 	checks    float64
 }
 
-// measureOverhead takes the CPU time of all of them at the same time: little is done.
+// measureOverhead prints the tables of docs/overhead.md, and with -update writes them there. The CPU time
+// of all that does little is taken at the same time.
 func measureOverhead(t *testing.T, _ string) {
 	needs(t, "busybox")
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer server.Close()
-	there := write(t, "there", "")
-	var all []*costing
-	add := func(name string, n int, probe, readiness string) {
-		config := fmt.Sprintf("- name: w\n  entrypoint: busybox\n  args: [sleep, '1000']\n  replicas: %d\n", n)
-		if probe != "" {
-			config += fmt.Sprintf("  readiness: {delay: 0s, period: %v, %s}\n", checkPeriod, readiness)
-		}
-		all = append(all, &costing{name: name, processes: n, probe: probe, w: start(t, options{config: config})})
-	}
-	for _, n := range []int{1, 10, 100} {
-		add("idle", n, "", "")
-	}
-	add("tcp", checked, "tcp", fmt.Sprintf("tcp: {socket: %q}", server.Listener.Addr()))
-	add("http", checked, "http", fmt.Sprintf("http: {url: %q}", server.URL))
-	add("file", checked, "file", fmt.Sprintf("file: {path: %q}", there))
-	add("exec", checked, "exec", "exec: {command: {entrypoint: busybox, args: ['true']}}")
+	began := loadAverage()
+	all := startCosting(t, server)
 	for _, x := range all {
 		x.w.ready()
 	}
@@ -62,23 +52,101 @@ func measureOverhead(t *testing.T, _ string) {
 	for _, x := range all {
 		x.look(t, 1)
 	}
-	tab := newTable(fmt.Sprintf("What process-wrapper costs, over %v", overheadTime),
-		"", "processes", "RSS", "anonymous", "threads", "% of a core", "checks/s", "CPU per check")
+	tables := map[string]*table{"overhead-idle": idleTable(t, all), "overhead-checks": checksTable(t, all)}
+	for _, x := range all {
+		_ = x.w.stop()
+	}
+	tables["overhead-output"] = outputTable(t)
+	measured := newTable("When and where", fmt.Sprintf("Measured on %s with %s on %d × %s, %s; load average %s at the start, %s at the end.",
+		time.Now().UTC().Format(time.DateOnly), strings.Replace(runtime.Version(), "go", "Go ", 1), runtime.NumCPU(), cpuModel(), kernel(), began, loadAverage()))
+	tables["overhead-measured"] = measured
+	const file = root + "/docs/overhead.md"
+	page := string(content(t, file))
+	for _, name := range slices.Sorted(maps.Keys(tables)) {
+		tables[name].print()
+		page = pasted(t, page, name, tables[name].markdown())
+	}
+	if *update {
+		if err := os.WriteFile(file, []byte(page), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// startCosting starts what costs: idle ones, and one for each kind of check.
+func startCosting(t *testing.T, server *httptest.Server) []*costing {
+	t.Helper()
+	there := write(t, "there", "")
+	var all []*costing
+	add := func(name string, n int, probe, readiness string) {
+		config := fmt.Sprintf("- name: w\n  entrypoint: busybox\n  args: [sleep, '1000']\n  replicas: %d\n", n)
+		if probe != "" {
+			config += fmt.Sprintf("  readiness: {delay: 0s, period: %v, %s}\n", checkPeriod, readiness)
+		}
+		all = append(all, &costing{name: name, processes: n, probe: probe, w: start(t, options{config: config})})
+	}
+	for _, n := range []int{1, 10, 100} {
+		add("", n, "", "")
+	}
+	add("`file`", checked, "file", fmt.Sprintf("file: {path: %q}", there))
+	add("`tcp`", checked, "tcp", fmt.Sprintf("tcp: {socket: %q}", server.Listener.Addr()))
+	add("`http`", checked, "http", fmt.Sprintf("http: {url: %q}", server.URL))
+	add("`exec` (`busybox true`)", checked, "exec", "exec: {command: {entrypoint: busybox, args: ['true']}}")
+	return all
+}
+
+func idleTable(t *testing.T, all []*costing) *table {
+	t.Helper()
+	tab := newTable(fmt.Sprintf("Idle, over %v", overheadTime), "processes", "RSS", "anonymous", "threads", "% of a core")
+	for _, x := range all {
+		if x.probe == "" {
+			s := procStatus(t, x.w.pid)
+			tab.add(strconv.Itoa(x.processes), mib(ofKB(t, s["VmRSS"])), mib(ofKB(t, s["RssAnon"])), s["Threads"],
+				fmt.Sprintf("%.2f", 100*x.cpu.Seconds()/overheadTime.Seconds()))
+		}
+	}
+	return tab
+}
+
+// checksTable takes what ten processes cost without checks off.
+func checksTable(t *testing.T, all []*costing) *table {
+	t.Helper()
+	tab := newTable(fmt.Sprintf("Checks, over %v", overheadTime), "check", "CPU time of process-wrapper for each",
+		"with the default period of 5 s, 10 processes: % of a core", "RSS", "anonymous")
 	idle := all[1].cpu
 	for _, x := range all {
-		s := procStatus(t, x.w.pid)
-		cells := []string{x.name, strconv.Itoa(x.processes), mib(ofKB(t, s["VmRSS"])), mib(ofKB(t, s["RssAnon"])), s["Threads"],
-			fmt.Sprintf("%.3f", 100*x.cpu.Seconds()/overheadTime.Seconds()), "", ""}
-		if x.probe != "" {
-			if x.checks < float64(checked)*overheadTime.Seconds()/checkPeriod.Seconds()/2 {
-				t.Errorf("%s: only %.0f checks were made", x.name, x.checks)
-			}
-			cells[6] = fmt.Sprintf("%.0f", x.checks/overheadTime.Seconds())
-			cells[7] = fmt.Sprintf("%.0f µs", float64((x.cpu-idle).Microseconds())/x.checks)
+		if x.probe == "" {
+			continue
 		}
-		tab.add(cells...)
+		if x.checks < float64(checked)*overheadTime.Seconds()/checkPeriod.Seconds()/2 {
+			t.Errorf("%s: only %.0f checks were made", x.name, x.checks)
+		}
+		each := (x.cpu - idle).Seconds() / x.checks
+		s := procStatus(t, x.w.pid)
+		tab.add(x.name, fmt.Sprintf("%.2f ms", 1000*each), fmt.Sprintf("%.2f", 100*each*2), mib(ofKB(t, s["VmRSS"])), mib(ofKB(t, s["RssAnon"])))
 	}
-	tab.print()
+	return tab
+}
+
+func outputTable(t *testing.T) *table {
+	t.Helper()
+	tab := newTable(fmt.Sprintf("Output: one child, %d lines of %d bytes flat out, into a pipe; best of 3", logLines, lineBytes),
+		"lines", "lines a second", "CPU time of a line", "10,000 a second: % of a core")
+	for _, of := range []struct{ name, kind, format string }{
+		{"text", "plain", ""}, {"logfmt", "logfmt", ""}, {"JSON", "json", ""}, {"text with `LOG_FORMAT=free`, passed on as it is", "plain", "free"},
+	} {
+		l := &logger{name: of.name, input: logFile(t, of.kind), manager: func(t *testing.T, text string) contestant {
+			return ours(t, script("w", text), "LOG_FORMAT="+of.format)
+		}}
+		for range 3 {
+			t.Run("round", func(t *testing.T) { l.round(t) })
+		}
+		if l.lost != 0 {
+			t.Errorf("%s: %d lines were lost", l.name, l.lost)
+		}
+		tab.add(l.name, fmt.Sprintf("%.2f million", l.speed/1e6), fmt.Sprintf("%.2f µs", l.cpu), fmt.Sprintf("%.1f", l.cpu))
+	}
+	return tab
 }
 
 // look adds what has been used and done so far, or takes it off.

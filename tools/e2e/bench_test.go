@@ -88,6 +88,21 @@ func (t *table) print() {
 	w.Flush()
 }
 
+// markdown returns the table as the pages have it; one row alone is a line of text.
+func (t *table) markdown() string {
+	if len(t.rows) == 1 && len(t.rows[0]) == 1 {
+		return t.rows[0][0] + "\n"
+	}
+	var b strings.Builder
+	for i, row := range t.rows {
+		fmt.Fprintf(&b, "| %s |\n", strings.Join(row, " | "))
+		if i == 0 {
+			b.WriteString(strings.Repeat("|---", len(row)) + "|\n")
+		}
+	}
+	return b.String()
+}
+
 // verdict compares with a bar that is not to be passed.
 func verdict[T cmp.Ordered](measured, bar T) string {
 	if measured <= bar {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write what -h says into the docs")
+var update = flag.Bool("update", false, "write what -h says, or what was measured, into the docs")
 
 // The pages of the smaller programs end with what -h says. For process-wrapper, whose page has tables, a
 // test of pkg/wrapper compares.
@@ -62,5 +62,27 @@ func TestTheDocsHaveEveryAlert(t *testing.T) {
 	}
 	if len(there) < 20 || strings.Join(said, "\n") != strings.Join(there, "\n") {
 		t.Errorf("the page has\n%s\nthe rules are\n%s", strings.Join(said, "\n"), strings.Join(there, "\n"))
+	}
+}
+
+// pasted puts what was measured between the marks of a page that bear its name.
+func pasted(t *testing.T, page, name, text string) string {
+	t.Helper()
+	begin, end := "<!-- begin: "+name+" -->\n", "<!-- end: "+name+" -->"
+	before, rest, begins := strings.Cut(page, begin)
+	_, after, ends := strings.Cut(rest, end)
+	if !begins || !ends {
+		t.Fatalf("the page has no place for %s", name)
+	}
+	return before + begin + text + end + after
+}
+
+// What make overhead writes has its places.
+func TestTheDocsHaveAPlaceForWhatIsMeasured(t *testing.T) {
+	page := string(content(t, root+"/docs/overhead.md"))
+	for _, name := range []string{"overhead-idle", "overhead-checks", "overhead-output", "overhead-measured"} {
+		if got := pasted(t, page, name, "new\n"); !strings.Contains(got, "<!-- begin: "+name+" -->\nnew\n<!-- end") {
+			t.Errorf("%s: %s", name, got)
+		}
 	}
 }

@@ -108,6 +108,14 @@ func TestPackedBinaries(t *testing.T) {
 	}
 }
 
+func TestPackingSaysHowUPXIsHad(t *testing.T) {
+	t.Parallel()
+	got := command(t, []string{"UPX=no-such-program"}, root+"/scripts/upx.sh", filepath.Join(bin, "process-wrapper"), t.TempDir())
+	if got.code != 1 || !strings.Contains(got.stderr, "apt-get install upx-ucl") {
+		t.Errorf("%+v", got)
+	}
+}
+
 // runsPacked gives a packed binary what the stub of upx has to hand on: many variables, the path
 // of the program, which install and the fork of a restricted process need.
 func runsPacked(t *testing.T, program string) {

@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -63,5 +65,62 @@ func TestTheConfigOfThePackageOfPrommergeIsTaken(t *testing.T) {
 				t.Errorf("%+v", got)
 			}
 		})
+	}
+}
+
+// verified returns what systemd says of a unit whose program is in our directory, "" if nothing.
+func verified(t *testing.T, name, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(file, []byte(strings.ReplaceAll(text, "ExecStart=/usr/bin/", "ExecStart="+bin+"/")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), "systemd-analyze", "verify", "--man=no", file).CombinedOutput()
+	if err != nil && len(out) == 0 {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
+func TestSystemdTakesTheUnits(t *testing.T) {
+	t.Parallel()
+	needs(t, "systemd-analyze")
+	units, err := filepath.Glob(root + "/deployment/systemd/*.service")
+	if err != nil || len(units) != 3 {
+		t.Fatal(units, err)
+	}
+	for _, unit := range units {
+		text := string(content(t, unit))
+		if says := verified(t, filepath.Base(unit), text); says != "" {
+			t.Errorf("%s: systemd says\n%s", unit, says)
+		}
+		for _, wrong := range []string{"RestartSecs=", "RestartSec=x"} {
+			if says := verified(t, "wrong.service", strings.Replace(text, "RestartSec=", wrong, 1)); says == "" {
+				t.Errorf("%s: systemd finds nothing wrong with %s", unit, wrong)
+			}
+		}
+	}
+}
+
+// SECURITY.md tells people how to close a port: by flags and variables that there are.
+func TestTheFlagsOfTheThreatModelExist(t *testing.T) {
+	program, found := "", 0
+	for line := range strings.Lines(string(content(t, root+"/SECURITY.md"))) {
+		cells := strings.Split(line, "|")
+		if len(cells) != 6 {
+			continue
+		}
+		if name := strings.TrimSpace(cells[1]); name != "" {
+			program = name
+		}
+		for _, m := range regexp.MustCompile("`(-[a-z][a-z-]*|[A-Z]+_[A-Z_]+)[^`]*`").FindAllStringSubmatch(cells[4], -1) {
+			found++
+			if help := command(t, nil, filepath.Join(bin, program), "-h").stdout; !regexp.MustCompile(`(?m)(^|\s|\$|\()` + m[1] + `\b`).MatchString(help) {
+				t.Errorf("%s does not know %s", program, m[1])
+			}
+		}
+	}
+	if found < 10 {
+		t.Errorf("only %d flags were found", found)
 	}
 }
