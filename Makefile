@@ -20,7 +20,7 @@ LDFLAGS := -s -w -X $(STAMP).version=$(VERSION) -X $(STAMP).commit=$(COMMIT) -X 
 # Debian packages: gcc for the race detector, the rest for tests that drive the binaries.
 LINT_PACKAGES  := shellcheck
 TEST_PACKAGES  := ca-certificates gcc libc6-dev util-linux busybox-static docker.io prometheus prometheus-node-exporter etcd-server \
-                  mariadb-server postgresql rabbitmq-server chromium fonts-dejavu-core curl netcat-openbsd python3 systemd
+                  mariadb-server postgresql rabbitmq-server chromium fonts-dejavu-core curl netcat-openbsd python3 systemd zsh fish
 BENCH_PACKAGES := supervisor s6 runit tini
 
 # Without tools/e2e/textparse: to tidy it means to download 800 MB of what Prometheus' own tests need.

@@ -26,13 +26,18 @@ _process_wrapper() {
 	found=("${(@f)$(process-wrapper complete -- "${(@)words[2,CURRENT]}" 2>/dev/null)}")
 	if [[ -n ${found[1]} ]]; then compadd -- $found; else _files; fi
 }
-compdef _process_wrapper process-wrapper
+if [[ ${funcstack[1]} == _process-wrapper ]]; then _process_wrapper; else compdef _process_wrapper process-wrapper; fi
 `,
 	"fish": `function __process_wrapper
 	set -l words (commandline -opc) (commandline -ct)
-	process-wrapper complete -- $words[2..-1] 2>/dev/null
+	set -l found (process-wrapper complete -- $words[2..-1] 2>/dev/null)
+	if set -q found[1]
+		printf '%s\n' $found
+	else
+		__fish_complete_path (commandline -ct)
+	end
 end
-complete -c process-wrapper -a '(__process_wrapper)'
+complete -c process-wrapper -f -a '(__process_wrapper)'
 `,
 }
 

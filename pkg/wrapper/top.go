@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/signal"
 	"strings"
 	"sync"
 	"syscall"
@@ -52,8 +53,11 @@ func (k *controller) top(ctx context.Context) error {
 	fmt.Fprint(out, "\x1b[?1049h\x1b[?25l")
 	defer fmt.Fprint(out, "\x1b[?25h\x1b[?1049l")
 
-	ctx, cancel := context.WithCancel(ctx)
-	t := &top{controller: k, out: out, keys: make(chan string)}
+	ctx, cancel := signal.NotifyContext(ctx, syscall.SIGHUP, syscall.SIGQUIT) // which would leave the terminal as it is now
+	defer cancel()
+	t := &top{controller: k, out: out, keys: make(chan string), resized: make(chan os.Signal, 1)}
+	signal.Notify(t.resized, syscall.SIGWINCH)
+	defer signal.Stop(t.resized)
 	var reading sync.WaitGroup
 	reading.Go(func() { t.read(ctx, in) })
 	err = t.run(ctx)
@@ -66,8 +70,9 @@ func (k *controller) top(ctx context.Context) error {
 // top is the state of a screen.
 type top struct {
 	*controller
-	out  *os.File
-	keys chan string
+	out     *os.File
+	keys    chan string
+	resized chan os.Signal
 
 	all    overview
 	err    error  // of the last look
@@ -80,51 +85,6 @@ type top struct {
 
 	doing sync.WaitGroup
 	notes chan string
-}
-
-// read hands on keys.
-func (t *top) read(ctx context.Context, in io.Reader) {
-	buf := make([]byte, 64)
-	for {
-		n, err := in.Read(buf)
-		if err != nil {
-			return
-		}
-		for _, key := range keysOf(buf[:n]) {
-			select {
-			case t.keys <- key:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}
-}
-
-// escapes are what follows ESC [ or ESC O for a key.
-var escapes = map[string]string{
-	"A": "up", "B": "down", "5~": "page up", "6~": "page down", "H": "home", "F": "end", "1~": "home", "4~": "end", "7~": "home", "8~": "end",
-}
-
-// keysOf takes what a terminal sent apart: escape sequences, and letters.
-func keysOf(b []byte) []string {
-	var keys []string
-	for len(b) > 0 {
-		switch {
-		case len(b) >= 3 && b[0] == 0x1b && (b[1] == '[' || b[1] == 'O'):
-			end := 2
-			for end < len(b)-1 && b[end] < '@' { // a number, and what follows it
-				end++
-			}
-			if name := escapes[string(b[2:end+1])]; name != "" {
-				keys = append(keys, name)
-			}
-			b = b[end+1:]
-		default:
-			keys = append(keys, string(b[:1]))
-			b = b[1:]
-		}
-	}
-	return keys
 }
 
 func (t *top) run(ctx context.Context) error {
@@ -149,6 +109,7 @@ func (t *top) run(ctx context.Context) error {
 				return nil
 			}
 		case t.note = <-t.notes:
+		case <-t.resized:
 		case <-tick.C:
 		}
 	}

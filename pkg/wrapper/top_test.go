@@ -27,6 +27,17 @@ func TestKeysAreTakenApart(t *testing.T) {
 	}
 }
 
+func TestKeysThatComeInPartsAreWaitedFor(t *testing.T) {
+	for in, want := range map[string]int{
+		"": 0, "q": 0, "\x1b": 1, "j\x1b": 1, "\x1b[": 2, "\x1bO": 2, "\x1b[1;5": 5, "\x1b[A": 0, "\x1b[5~": 0, "\x1bOAq": 0, "\x1bq": 0,
+		"\x1b[A\x1b": 1, "\x1b[00000000000000000000": 0,
+	} {
+		if got := beginOfKey([]byte(in)); got != want {
+			t.Errorf("%q: %d, want %d", in, got, want)
+		}
+	}
+}
+
 func TestTextForATerminalHoldsNoControl(t *testing.T) {
 	if got := printable("a\x1b[2Jb\tc\r\u0085d\x7f é"); got != "a[2Jb cd é" {
 		t.Errorf("got %q", got)

@@ -176,11 +176,6 @@ func TestCompletion(t *testing.T) {
 			t.Errorf("%q: %q, want %q (%+v)", test.words, lines, test.want, got)
 		}
 	}
-	bash := command(t, nil, "bash", "-c", `eval "$("$0" completion bash)"; PATH=$(dirname "$0"):$PATH
-COMP_WORDS=(process-wrapper ctl sta); COMP_CWORD=2; _process_wrapper; echo "${COMPREPLY[*]}"`, program("process-wrapper"))
-	if got := strings.Fields(bash.stdout); strings.Join(got, " ") != "start status" {
-		t.Errorf("bash: %+v", bash)
-	}
 }
 
 func TestControlSocketIsForRootAndItsUser(t *testing.T) {
