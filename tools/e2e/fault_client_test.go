@@ -51,6 +51,13 @@ func (c *chronicle) answer(id, result int, token int64) lockOp {
 	return *op
 }
 
+// edit changes what is known of a request.
+func (c *chronicle) edit(id int, f func(op *lockOp)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f(&c.ops[id])
+}
+
 // write is what a lock is for. The register refuses smaller tokens.
 func (c *chronicle) write(key string, token int64) bool {
 	c.mu.Lock()

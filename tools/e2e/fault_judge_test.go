@@ -165,7 +165,7 @@ func culprits(ops []lockOp) (found []string) {
 // never is the end of what may happen at any later time.
 const never = math.MaxInt64 / 2
 
-// ghostTime is how long an acquire without an answer may hold a key: the server gives up after 4 s,
+// ghostTime is how long after its client left an acquire without an answer may hold a key: the server gives up after 4 s,
 // and what it cannot undo ends with a lease, which a new leader of etcd begins anew.
 const ghostTime = 15 * time.Second
 
@@ -176,7 +176,7 @@ const ghostTime = 15 * time.Second
 func certain(ops []lockOp, ttl time.Duration) (all []lockOp) {
 	over, grants, ghosts := facts(ops, ttl)
 	haunted := func(op lockOp) bool {
-		return slices.ContainsFunc(ghosts[op.key], func(at int64) bool { return at < op.ret && at > op.call-int64(ghostTime) })
+		return slices.ContainsFunc(ghosts[op.key], func(g lockOp) bool { return g.call < op.ret && g.ret > op.call-int64(ghostTime) })
 	}
 	for _, op := range ops {
 		if op.result == unknown || op.what == opAcquire && op.result == refused && haunted(op) {
@@ -197,9 +197,9 @@ func certain(ops []lockOp, ttl time.Duration) (all []lockOp) {
 	return all
 }
 
-// facts are when each lock may end at the earliest, and by key who got it and when acquires had no answer.
-func facts(ops []lockOp, ttl time.Duration) (over map[lockName]int64, grants map[string][]lockOp, ghosts map[string][]int64) {
-	over, grants, ghosts = map[lockName]int64{}, map[string][]lockOp{}, map[string][]int64{}
+// facts are when each lock may end at the earliest, and by key who got it and which acquires had no answer.
+func facts(ops []lockOp, ttl time.Duration) (over map[lockName]int64, grants, ghosts map[string][]lockOp) {
+	over, grants, ghosts = map[lockName]int64{}, map[string][]lockOp{}, map[string][]lockOp{}
 	for _, op := range ops {
 		if op.result == done && (op.what == opAcquire || op.what == opRenew) {
 			over[op.name()] = max(over[op.name()], op.call+int64(ttl))
@@ -210,7 +210,7 @@ func facts(ops []lockOp, ttl time.Duration) (over map[lockName]int64, grants map
 		case op.what == opRelease && op.result == unknown && over[op.name()] > 0:
 			over[op.name()] = min(over[op.name()], op.call)
 		case op.what == opAcquire && op.result == unknown:
-			ghosts[op.key] = append(ghosts[op.key], op.call)
+			ghosts[op.key] = append(ghosts[op.key], op)
 		case op.what == opAcquire && op.result == done:
 			grants[op.key] = append(grants[op.key], op)
 		}

@@ -16,7 +16,12 @@ const (
 	delays   // everything arrives 300 ms late
 	halfOpen // who is not connected yet is accepted and never served; the others are cut
 	oneWay   // requests arrive, answers do not
+	late     // answers arrive after lateBy
+	deaf     // the same, and requests do not arrive any more
 )
+
+// lateBy is longer than what a holder's deadline is before its TTL, and shorter than a renewal may take.
+const lateBy = 900 * time.Millisecond
 
 // lossy is a TCP proxy that can be disturbed.
 type lossy struct {
@@ -128,10 +133,14 @@ func (p *lossy) copy(to, from net.Conn, answers bool) {
 	for {
 		n, err := from.Read(buf)
 		mode := p.mode.Load()
-		if mode == delays {
+		switch {
+		case mode == delays:
 			time.Sleep(300 * time.Millisecond)
+		case answers && (mode == late || mode == deaf):
+			time.Sleep(lateBy)
 		}
-		if lost := mode == drops || mode == oneWay && answers; n > 0 && !lost {
+		lost := mode == drops || mode == oneWay && answers || mode == deaf && !answers
+		if n > 0 && !lost {
 			if _, err := to.Write(buf[:n]); err != nil {
 				return
 			}

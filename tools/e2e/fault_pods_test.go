@@ -1,0 +1,280 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// thawTime is what a tree may live on after its pod was frozen for longer than its lock was good.
+const thawTime = 50 * time.Millisecond
+
+// faultPod is a process-wrapper that runs a holder while it has the lock. One goroutine at a time uses it.
+type faultPod struct {
+	w       *world
+	key     string
+	i       int // of those with the same key
+	argv    []string
+	rand    *rand.Rand
+	cmd     *exec.Cmd
+	exited  chan struct{}
+	log     string
+	longest time.Duration // that a tree lived on after a thaw
+}
+
+// pod starts a process-wrapper whose holder ends by itself after a time between least and most.
+func (w *world) pod(key string, i int, ways []*lossy, least, most time.Duration) *faultPod {
+	w.t.Helper()
+	dir := w.t.TempDir()
+	p := &faultPod{w: w, key: key, i: i, rand: rand.New(rand.NewPCG(w.rand.Uint64(), 4)), log: filepath.Join(dir, "log")}
+	config := filepath.Join(dir, "config.yaml")
+	text := fmt.Sprintf(`- name: job
+  entrypoint: %s
+  args: [-file, %s, -register, %s, -least, %s, -most, %s, -tree]
+  backoff: {initial: 20ms, factor: 1}
+  stopTimeout: 2s
+  readiness: {lock: {key: %s, ttlDuration: %s}}
+`, w.holder, w.stamps(key, i), w.register(key), least, most, key, w.o.ttl)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	p.argv = []string{w.o.wrapper, "-config", config, "-control-socket", "none", "-readiness-file", filepath.Join(dir, "started"),
+		"-shared-lock-url", strings.Join(urls(ways), ",")}
+	p.start()
+	w.pods = append(w.pods, p)
+	return p
+}
+
+func (p *faultPod) start() {
+	out, err := os.OpenFile(p.log, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		p.w.t.Error(err)
+		return
+	}
+	defer out.Close() // it has its own
+	cmd := exec.Command(p.argv[0], p.argv[1:]...)
+	cmd.Env, cmd.Stderr = environment("HEALTH_SOCKET=127.0.0.1:0"), out
+	if err := cmd.Start(); err != nil {
+		p.w.t.Error(err)
+		return
+	}
+	exited := make(chan struct{})
+	p.cmd, p.exited = cmd, exited
+	p.w.wg.Go(func() {
+		_ = cmd.Wait() // it may be killed
+		close(exited)
+	})
+}
+
+func (p *faultPod) signal(sig syscall.Signal) { _ = p.cmd.Process.Signal(sig) } // it may have ended
+
+// stop ends the process-wrapper as Kubernetes does.
+func (p *faultPod) stop() {
+	p.signal(syscall.SIGCONT)
+	p.signal(syscall.SIGTERM)
+	select {
+	case <-p.exited:
+	case <-time.After(10 * time.Second):
+		p.w.t.Errorf("%s.%d did not end within 10 s of SIGTERM:\n%s", p.key, p.i, p.tail())
+		p.signal(syscall.SIGKILL)
+		<-p.exited
+	}
+}
+
+// tail is the end of its log.
+func (p *faultPod) tail() string {
+	text, _ := os.ReadFile(p.log)
+	return string(text[max(0, len(text)-3000):])
+}
+
+// url is where it listens, once it does.
+func (p *faultPod) url() string {
+	p.w.t.Helper()
+	var found string
+	eventually(p.w.t, "process-wrapper listens", func() error {
+		text, _ := os.ReadFile(p.log)
+		if m := listening.FindAllStringSubmatch(string(text), -1); m != nil {
+			found = "http://" + m[len(m)-1][1]
+			return nil
+		}
+		return errors.New("its log does not say so")
+	})
+	return found
+}
+
+// family is the processes below the process-wrapper.
+type family struct {
+	guardian int // 0: there is none
+	tree     []int
+}
+
+func (p *faultPod) family() (f family) {
+	for _, d := range descendants(p.w.t, p.cmd.Process.Pid) {
+		argv, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", d.pid)) // it may be gone
+		switch name, _, _ := strings.Cut(string(argv), "\x00"); {
+		case name == "process-wrapper-guardian":
+			f.guardian = d.pid
+		case strings.Contains(string(argv), p.w.dir): // the holder; not one that is about to be
+			f.tree = append(f.tree, d.pid)
+		}
+	}
+	return f
+}
+
+// live has faults come over the pod until ctx ends.
+func (p *faultPod) live(ctx context.Context) {
+	for {
+		pause(ctx, time.Duration(500+p.rand.IntN(5000))*time.Millisecond)
+		if ctx.Err() != nil {
+			return
+		}
+		p.fault(ctx)
+	}
+}
+
+// long is longer than a TTL.
+func (p *faultPod) long() time.Duration {
+	return p.w.o.ttl*3/2 + time.Duration(p.rand.Int64N(int64(p.w.o.ttl)))
+}
+
+func (p *faultPod) fault(ctx context.Context) {
+	f := p.family()
+	kind := p.rand.IntN(8)
+	if len(f.tree) == 0 {
+		kind = 5 + p.rand.IntN(3)
+	}
+	switch kind {
+	case 0:
+		p.w.did("a holder is killed")
+		send(syscall.SIGKILL, f.tree[p.rand.IntN(len(f.tree))])
+	case 1:
+		p.w.did("a holder freezes")
+		send(syscall.SIGSTOP, f.tree...)
+		pause(ctx, p.long())
+		send(syscall.SIGCONT, f.tree...)
+	case 2:
+		p.w.did("a guardian is killed")
+		send(syscall.SIGKILL, f.guardian)
+	case 3, 4:
+		p.freeze()
+	case 5:
+		p.w.did("a wrapper is killed")
+		p.signal(syscall.SIGKILL)
+		<-p.exited
+		pause(ctx, time.Duration(p.rand.IntN(1500))*time.Millisecond)
+		p.start()
+	case 6:
+		p.w.did("a wrapper freezes")
+		p.signal(syscall.SIGSTOP)
+		pause(ctx, p.long())
+		p.signal(syscall.SIGCONT)
+	case 7:
+		p.w.did("a wrapper is stopped")
+		p.stop()
+		p.start()
+	}
+}
+
+// send signals processes, which may be gone.
+func send(sig syscall.Signal, pids ...int) {
+	for _, pid := range pids {
+		if pid > 0 {
+			_ = syscall.Kill(pid, sig)
+		}
+	}
+}
+
+// freeze is a time in which nothing of a pod ran, neither holder nor wrapper nor guardian.
+type freeze struct{ from, thaw int64 }
+
+// freeze stops all of a pod for longer than its lock is good. After the thaw the tree is to die at once;
+// that it does no harm until then is left to the register.
+func (p *faultPod) freeze() {
+	from := boottime()
+	p.signal(syscall.SIGSTOP)
+	f := p.family()
+	for range 3 { // one that was being started comes to an end of that
+		send(syscall.SIGSTOP, append(f.tree, f.guardian)...)
+		pause(context.Background(), 2*time.Millisecond)
+		f = p.family()
+	}
+	var names []lockName
+	for _, pid := range f.tree {
+		if token := tokenOf(pid); token > 0 {
+			names = append(names, lockName{p.key, token})
+		}
+	}
+	pause(context.Background(), p.long())
+	all := append(slices.Clone(f.tree), p.cmd.Process.Pid, f.guardian)
+	p.rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	send(syscall.SIGCONT, all...)
+	thaw := boottime()
+	p.w.mu.Lock()
+	for _, name := range names {
+		p.w.frozen[name] = freeze{from, thaw}
+	}
+	p.w.mu.Unlock()
+	if len(names) == 0 {
+		return // the holder had just ended
+	}
+	p.w.did("a pod freezes")
+	for end := time.Now().Add(5 * time.Second); slices.ContainsFunc(f.tree, alive) && time.Now().Before(end); {
+		pause(context.Background(), time.Millisecond)
+	}
+	p.longest = max(p.longest, time.Duration(boottime()-thaw))
+}
+
+// alive tells if a process is there and no zombie.
+func alive(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !strings.Contains(string(stat), ") Z ") && !strings.Contains(string(stat), ") X ")
+}
+
+// tokenOf is the token that a holder was given, 0 if it is gone.
+func tokenOf(pid int) int64 {
+	env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	for v := range strings.SplitSeq(string(env), "\x00") {
+		if text, ok := strings.CutPrefix(v, "SHARED_LOCK_TOKEN="); ok {
+			token, _ := strconv.ParseInt(text, 10, 64)
+			return token
+		}
+	}
+	return 0
+}
+
+// leftovers are holders of this world that run, and guardians where nobody else has any of its binary.
+func (w *world) leftovers(guardians bool) (found []process) {
+	for _, all := range processes(w.t) {
+		for _, d := range all {
+			argv, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", d.pid)) // it may be gone
+			exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", d.pid))
+			guards := guardians && exe == w.o.wrapper && strings.HasPrefix(string(argv), "process-wrapper-guardian\x00")
+			if holds := exe == w.holder && strings.Contains(string(argv), w.dir); guards || holds {
+				found = append(found, d)
+			}
+		}
+	}
+	return found
+}
+
+// end kills what is left of the world.
+func (w *world) end() {
+	w.cancel()
+	w.lives.Wait()
+	for _, p := range w.pods {
+		p.signal(syscall.SIGKILL)
+	}
+	w.wg.Wait()
+	for _, d := range w.leftovers(false) {
+		send(syscall.SIGKILL, d.pid)
+	}
+}
