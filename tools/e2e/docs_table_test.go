@@ -11,7 +11,7 @@ serve 'process-wrapper -config own.yaml' 'msg="ready" name=web'
 var examples = []example{
 	{
 		page: "README.md", blocks: []string{"make run "}, tree: true, needs: []string{"make", "git", "go"},
-		serves: []terminal{{"make run", `all processes are ready`}},
+		serves: []lasting{{"make run", `all processes are ready`}},
 		change: []string{"make test ", "curl -sf localhost:8111/readiness localhost:8080/ -o /dev/null -o /dev/null # "},
 		says:   []string{`http://localhost:8111/ `, `msg="ready" name=hello`},
 	},
@@ -21,18 +21,18 @@ var examples = []example{
 	},
 	{
 		page: "docs/configuration.md", blocks: []string{"process-wrapper run -ready-http"}, needs: []string{"python3"},
-		serves: []terminal{{"process-wrapper run", `msg="ready" name=python3`}},
+		serves: []lasting{{"process-wrapper run", `msg="ready" name=python3`}},
 	},
 	{
 		page: "docs/functionality.md", blocks: []string{"process-wrapper validate", "curl localhost:8111/readiness "}, files: []string{"pod.yaml"},
 		needs:  []string{"python3"},
-		serves: []terminal{{"process-wrapper -config", `msg="ready" name=clock`}},
+		serves: []lasting{{"process-wrapper -config", `msg="ready" name=clock`}},
 		change: []string{`kill "$(`, `sleep 0; kill -9 "$(`, "# watch it come back", "; curl -s 'localhost:8111/readiness?wait=30s'"},
 		says:   []string{`\{"web":true,"clock":true\}`, `"phase":"ready"`, `(?m)^ok`},
 	},
 	{
 		page: "docs/functionality.md", blocks: []string{"process-wrapper -config long.yaml"}, files: []string{"long.yaml", "worker.sh"}, needs: []string{"python3"},
-		serves: []terminal{{"process-wrapper -config long.yaml", `msg="ready" name=gateway`}}, says: []string{`name=worker .*msg="working"`},
+		serves: []lasting{{"process-wrapper -config long.yaml", `msg="ready" name=gateway`}}, says: []string{`name=worker .*msg="working"`},
 	},
 	{
 		page: "docs/control.md", blocks: []string{`eval "$(process-wrapper completion`, "process-wrapper ctl status", "curl --unix-socket"}, first: ownPod,
@@ -41,7 +41,7 @@ var examples = []example{
 	},
 	{
 		page: "docs/metadata-mock.md", blocks: []string{"metadata-mock &", "metadata-mock ctl fault"},
-		serves: []terminal{
+		serves: []lasting{
 			{"metadata-mock &", "listening"},
 			// It waits, so what it says comes after the next command.
 			{"curl -H 'Metadata-Flavor: Google' 'http://localhost:8989/computeMetadata/v1/instance/preempted?wait", `^$|Total|TRUE`},
@@ -54,19 +54,19 @@ var examples = []example{
 	},
 	{
 		page: "docs/metrics-server.md", blocks: []string{"metrics-server -loki-address", "echo '"}, needs: []string{"nc"},
-		serves: []terminal{{"metrics-server", "listening"}},
+		serves: []lasting{{"metrics-server", "listening"}},
 		change: []string{"metric-server.sock", "metric-server.sock; sleep 0.2; curl -s http://127.0.0.1:9099/metrics"},
 		says:   []string{`jobs_done\{data_source=":9999",job="backup"\} 1`, `jobs_done\{data_source=":9999"\} 1`, `jobs_done\{data_source="[^:]*"\} 1`},
 	},
 	{page: "docs/observability.md", blocks: []string{"promtool check"}, tree: true, needs: []string{"promtool"}, says: []string{`SUCCESS: \d+ rules found`}},
 	{
 		page: "docs/observability.md", blocks: []string{"metrics-server -uds"},
-		serves: []terminal{{"metrics-server", "listening"}, {"METRICS_SERVER_ADDRESS", `msg="started" name=false .*restarts=1`}},
+		serves: []lasting{{"metrics-server", "listening"}, {"METRICS_SERVER_ADDRESS", `msg="started" name=false .*restarts=1`}},
 		says:   []string{`metrics_server_\w+\{.*reason="no_sink".*\} [1-9]`},
 	},
 	{
 		page: "docs/preemption.md", blocks: []string{"go run cmd/metadata-mock", "HANDLE_PREEMPTION=true", "curl localhost:8111/readiness "}, tree: true, needs: []string{"go"},
-		serves: []terminal{{"go run cmd/metadata-mock", "listening"}, {"HANDLE_PREEMPTION", "listening"}},
+		serves: []lasting{{"go run cmd/metadata-mock", "listening"}, {"HANDLE_PREEMPTION", "listening"}},
 		change: []string{"/control/preempt", "/control/preempt; sleep 0.2"},
 		says:   []string{`(?m)^ok`, `pod: preempted: GCE takes this machine away`, `process_wrapper_preempt\w* 1`},
 	},
@@ -78,11 +78,11 @@ var examples = []example{
 	{
 		page: "docs/prommerge.md", blocks: []string{"prommerge -target"},
 		first:  "echo 'jobs_total 1' >metrics; busybox httpd -p 8080; busybox httpd -p 9100\n",
-		serves: []terminal{{"prommerge", "listening"}}, says: []string{`jobs_total\{process_name="app"\} 1`, `jobs_total\{process_name="node"\} 1`},
+		serves: []lasting{{"prommerge", "listening"}}, says: []string{`jobs_total\{process_name="app"\} 1`, `jobs_total\{process_name="node"\} 1`},
 	},
 	{
 		page: "docs/shared-lock.md", blocks: []string{"shared-lock -embedded-etcd", "curl -d '{"},
-		serves: []terminal{{"shared-lock -embedded-etcd", "listening"}, {"shared-lock run", `I am alone, my token is [1-9]`}},
+		serves: []lasting{{"shared-lock -embedded-etcd", "listening"}, {"shared-lock run", `I am alone, my token is [1-9]`}},
 		change: []string{"/acquire ", "/acquire | tee said ", "token=7 ", `token=$(grep -oE '"token":[0-9]+' said | cut -d: -f2) `, " -X PUT ", " -sf -X PUT ", " -X DELETE ", " -sf -X DELETE "},
 		says:   []string{`(?m)^backup `, `"key": ?"a/b"`},
 	},
@@ -90,7 +90,7 @@ var examples = []example{
 		page: "docs/shared-lock.md", blocks: []string{"SHARED_LEASE_ETCD_ENDPOINTS="}, needs: []string{"etcd"},
 		first: "echo 127.0.0.1 etcd-0 etcd-1 etcd-2 localhost >/tmp/hosts; mount --bind /tmp/hosts /etc/hosts\n" +
 			"serve 'etcd --data-dir data' 'ready to serve client requests'\n",
-		serves: []terminal{{"SHARED_LEASE_ETCD_ENDPOINTS=", "listening"}},
+		serves: []lasting{{"SHARED_LEASE_ETCD_ENDPOINTS=", "listening"}},
 	},
 }
 

@@ -16,19 +16,19 @@ import (
 // example is a part of a page whose commands are run, in a machine of their own: its network, its
 // processes, its /tmp, /run and /var/lib. So the ports are those of the page and meet nobody.
 type example struct {
-	page   string     // below the root of the repository
-	blocks []string   // how the blocks of commands begin; they are run one after the other in one shell
-	files  []string   // of the working directory, by name; the blocks of the page that follow "`name`" or begin with "# name"
-	first  string     // commands that the reader has behind them
-	tree   bool       // in the repository, else in an empty directory
-	needs  []string   // programs that are not ours
-	serves []terminal // commands that go on
-	change []string   // old, new: what a reader puts in, or what would take too long
-	says   []string   // patterns in what all of it prints
+	page   string    // below the root of the repository
+	blocks []string  // how the blocks of commands begin; they are run one after the other in one shell
+	files  []string  // of the working directory, by name; the blocks of the page that follow "`name`" or begin with "# name"
+	first  string    // commands that the reader has behind them
+	tree   bool      // in the repository, else in an empty directory
+	needs  []string  // programs that are not ours
+	serves []lasting // commands that go on
+	change []string  // old, new: what a reader puts in, or what would take too long
+	says   []string  // patterns in what all of it prints
 }
 
-// terminal is a command that does not end by itself. The reader starts the next one in another terminal.
-type terminal struct {
+// lasting is a command that does not end by itself. The reader starts the next one in another terminal.
+type lasting struct {
 	begins string // how its line begins
 	until  string // a pattern in its output; then the next command is run
 }
@@ -226,7 +226,7 @@ func (e example) script(lines []string) (string, error) {
 	served := map[string]bool{}
 	for _, line := range lines {
 		line = change.Replace(line)
-		i := slices.IndexFunc(e.serves, func(s terminal) bool { return strings.HasPrefix(line, s.begins) })
+		i := slices.IndexFunc(e.serves, func(s lasting) bool { return strings.HasPrefix(line, s.begins) })
 		if i < 0 {
 			b.WriteString(line + "\n")
 			continue

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// A rehearsal is a scenario of examples/preemption whose client is process-wrapper.
-type rehearsal struct {
+// A scenarioTrial is a scenario file of examples/preemption whose client is process-wrapper.
+type scenarioTrial struct {
 	name string
 	said []string // in the log of process-wrapper, and
 	not  string   // what is not
@@ -37,7 +37,7 @@ func toRun(file string) (script string, err error) {
 
 // rehearse runs the commands of a file as they are, with a network of their own for their ports. The verdict is the
 // exit code of metadata-mock.
-func (r rehearsal) rehearse(t *testing.T) error {
+func (r scenarioTrial) rehearse(t *testing.T) error {
 	dir := t.TempDir()
 	run, err := toRun(filepath.Join(root, "examples/preemption", r.name+".yaml"))
 	if err != nil {
@@ -73,7 +73,7 @@ func TestScenariosOfProcessWrapper(t *testing.T) {
 	t.Parallel()
 	needs(t, "unshare", "busybox", "bash")
 	needsRoot(t)
-	all := []rehearsal{
+	all := []scenarioTrial{
 		{"gce", []string{"kind=maintenance", `msg="this pod is about to be taken away"`}, ""},
 		{"gke-wi", []string{"connection refused", "Workload Identity of GKE hides"}, "about to be taken away"},
 		{"aws", []string{"kind=rebalance", "back in service", "will stop this spot instance"}, ""},
