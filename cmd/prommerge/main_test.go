@@ -324,6 +324,10 @@ func TestFilesOfTargetsAreReadAsPrometheusReadsThem(t *testing.T) {
 		{"a bad timeout", group + `"__scrape_timeout__": "3"}}]`, `target "h:1": __scrape_timeout__ "3" is not a duration`},
 		{"labels and a name", group + `"a": "b", "__meta_x": "y", "process_name": "n"}}]`, "n http://h:1/metrics 0s map[a:b]"},
 		{"a scheme that is none", group + `"__scheme__": "ftp"}}]`, `target "h:1": url "ftp://h:1/metrics" is not complete`},
+		{"escapes of JSON", group + `"a": "\ud83d\ude00\/\u00e9\\\"\ud83d", "__metrics_path__": "\/m"}}]`, "h:1 http://h:1/m 0s map[a:\U0001F600/é\\\"\uFFFD]"},
+		{"JSON with tabs", "[\n\t{\n\t\t\"targets\": [\"h:1\"]\n\t}\n]\n", "h:1 http://h:1/metrics 0s map[]"},
+		{"YAML with what would be an escape", `- targets: ['h:1']` + "\n  labels: {a: 'b\\/c'}", `h:1 http://h:1/metrics 0s map[a:b\/c]`},
+		{"two documents", "- targets: ['h:1']\n---\n- targets: ['h:2']\n", "a second document begins with ---"},
 		{"no list", `{"targets": []}`, "line 1: mapping stands where something else is expected"},
 		{"nothing", "", ""},
 	} {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,9 +15,14 @@ import (
 
 // decode reads YAML or JSON into v, strictly. A file without anything leaves v as it is.
 func decode(b []byte, v any) error {
-	dec := yaml.NewDecoder(bytes.NewReader(b))
+	dec := yaml.NewDecoder(bytes.NewReader(asYAML(b)))
 	dec.KnownFields(true)
 	err := dec.Decode(v)
+	if err == nil {
+		if err = dec.Decode(new(yaml.Node)); err == nil {
+			return errors.New("a second document begins with ---: only one is read")
+		}
+	}
 	var te *yaml.TypeError
 	switch {
 	case errors.Is(err, io.EOF):
@@ -29,6 +35,23 @@ func decode(b []byte, v any) error {
 		return errors.New(strings.Join(lines, "; "))
 	}
 	return err
+}
+
+// foreign are the escapes of JSON that yaml does not know: of a slash, and of characters beyond 16 bits.
+var foreign = regexp.MustCompile(`\\(?:u[dD][89a-fA-F][0-9a-fA-F]{2}(?:\\u[dD][c-fC-F][0-9a-fA-F]{2})?|.)`)
+
+// asYAML writes foreign escapes of JSON, where b is that, as what they stand for.
+func asYAML(b []byte) []byte {
+	if !json.Valid(b) {
+		return b
+	}
+	return foreign.ReplaceAllFunc(b, func(escape []byte) []byte {
+		var s string
+		if len(escape) == 2 && escape[1] != '/' || json.Unmarshal(fmt.Appendf(nil, `"%s"`, escape), &s) != nil {
+			return escape
+		}
+		return []byte(s)
+	})
 }
 
 var (
