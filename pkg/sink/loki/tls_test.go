@@ -150,6 +150,34 @@ func TestARenewedCertificateIsUsed(t *testing.T) {
 	}
 }
 
+func TestRenewedSecretsAreUsed(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "secret")
+	for _, tt := range []struct {
+		config Config
+		want   [2]string
+	}{
+		{Config{BearerTokenFile: file}, [2]string{"Bearer old", "Bearer new"}},
+		{Config{User: "u", PasswordFile: file}, [2]string{"Basic dTpvbGQ=", "Basic dTpuZXc="}},
+	} {
+		f := newFake(t)
+		tt.config.Address = sinktest.Serve(t, f)
+		s, stop := start(t, tt.config)
+		for i, secret := range []string{"old", "new"} {
+			if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			sinktest.Put(t, s, sinktest.Event("x", i))
+			sinktest.Eventually(t, "sent", func() bool { return s.Stats().Sent == uint64(i)+1 })
+		}
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		if got := [2]string{f.headers[0].Get("Authorization"), f.headers[1].Get("Authorization")}; got != tt.want {
+			t.Errorf("%q, want %q", got, tt.want)
+		}
+	}
+}
+
 // peers notes whose certificates come.
 type peers struct {
 	next  http.Handler
