@@ -87,6 +87,24 @@ func TestTheCloudIsFoundOut(t *testing.T) {
 	}
 }
 
+func TestAURLMeansGCEWhateverTheMachineIs(t *testing.T) {
+	for name, cfg := range map[string]Config{
+		"METADATA_URL":      {URL: "http://mock.example" + preemptedPath},
+		"GCE_METADATA_HOST": {Host: "mock.example", Provider: Auto},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			n := newNetwork(t)
+			n.hosts["mock.example:80"], n.hosts[linkLocalIP+":80"] = newGoogle(t), newAmazon(t) // which would be found
+			w := watch(n, cfg)
+			time.Sleep(time.Minute)
+			w.end()
+			if got := w.Stats(); got.Provider != GCE || !got.Up || n.dialed("mock.example:80") != n.count() {
+				t.Errorf("%s: %+v, %d of %d requests", name, got, n.dialed("mock.example:80"), n.count())
+			}
+		})
+	}
+}
+
 func TestTheFirmwareSaysWhoseMachineItIs(t *testing.T) {
 	for name, tt := range map[string]struct {
 		files map[string]string

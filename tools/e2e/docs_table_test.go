@@ -49,10 +49,6 @@ var examples = []example{
 		says: []string{`FALSE`, `TRUE`},
 	},
 	{
-		page: "docs/metadata-mock.md", blocks: []string{"metadata-mock -scenario"}, tree: true,
-		first: "(sleep 0.5; for i in 1 2 3 4 5 6; do curl -s -H 'Metadata-Flavor: Google' 'http://localhost:8989/computeMetadata/v1/instance/preempted?wait_for_change=true' || true; sleep 1; done) &\n",
-	},
-	{
 		page: "docs/metrics-server.md", blocks: []string{"metrics-server -loki-address", "echo '"}, needs: []string{"nc"},
 		serves: []lasting{{"metrics-server", "listening"}},
 		change: []string{"metric-server.sock", "metric-server.sock; sleep 0.2; curl -s http://127.0.0.1:9099/metrics"},
@@ -117,6 +113,7 @@ var notRun = []untried{
 	{"docs/images.md", "make docker-build ", "TestImagesSayWhatTheyAre and TestSlimImages run these targets"},
 	{"docs/images.md", "docker build -t process-wrapper:dev", byDocker},
 	{"docs/images.md", "docker build -t process-wrapper-inject:dev", byDocker},
+	{"docs/metadata-mock.md", "HANDLE_PREEMPTION=true", "TestScenariosOfProcessWrapper runs these two lines, and checks that they are those of the page"},
 	{"docs/overhead.md", "make overhead", "measures for two minutes"},
 	{"docs/overhead.md", "docker run", needsHub},
 	{"docs/overhead.md", "go build -o", "perf needs the performance counters of the kernel, which containers do not have"},

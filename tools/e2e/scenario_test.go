@@ -73,6 +73,10 @@ func TestScenariosOfProcessWrapper(t *testing.T) {
 	t.Parallel()
 	needs(t, "unshare", "busybox", "bash")
 	needsRoot(t)
+	shown, err := toRun(filepath.Join(root, "examples/preemption/gce.yaml"))
+	if page := string(content(t, filepath.Join(root, "docs/metadata-mock.md"))); err != nil || !strings.Contains(page, "```sh\n"+shown+"```\n") {
+		t.Errorf("docs/metadata-mock.md does not show %q, %v", shown, err)
+	}
 	all := []scenarioTrial{
 		{"gce", []string{"kind=maintenance", `msg="this pod is about to be taken away"`}, ""},
 		{"gke-wi", []string{"connection refused", "Workload Identity of GKE hides"}, "about to be taken away"},
