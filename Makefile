@@ -210,7 +210,7 @@ overhead: ## measure docs/overhead.md anew and write its tables; two minutes on 
 
 .PHONY: trials
 trials: ## long tests of locks: 100 hand-overs, ten of each fault, ten minutes beside a slow probe; 15 minutes
-	@LOCK_TRIALS=10 go -C tools/e2e test -count=1 -timeout 30m -run '^TestHandOversAfterADrain$$' -v .
+	@LOCK_TRIALS=10 go -C tools/e2e test -count=1 -timeout 30m -parallel 8 -run '^TestHandOversAfterADrain$$' -v .
 	@LOCK_TRIALS=10 go -C tools/e2e test -count=1 -timeout 30m -run '^TestA(Holder|Lock|notherPod)' -v .
 
 .PHONY: fuzz

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -47,6 +48,8 @@ type Lock struct {
 	token  int64
 	lease  string       // of the old protocol
 	until  atomic.Int64 // a time.Duration, by Boottime
+
+	mu sync.Mutex // held while until is changed: a lock may be renewed along with another
 }
 
 // Token is the fencing token, 0 where the server has none.
@@ -57,9 +60,9 @@ func (l *Lock) Until() time.Duration { return time.Duration(l.until.Load()) }
 
 // acknowledged says that a request was answered with success.
 func (l *Lock) acknowledged(sent time.Duration) {
-	next := int64(sent + l.req.TTL - l.req.margin())
-	for old := l.until.Load(); next > old && !l.until.CompareAndSwap(old, next); old = l.until.Load() {
-	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.until.Store(int64(max(l.Until(), sent+l.req.TTL-l.req.margin())))
 }
 
 // holder is what a server tells of one.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -46,12 +47,15 @@ func TestHandOversAfterADrain(t *testing.T) {
 	}
 }
 
-// handOvers returns how long after the last sign of a holder the first of the next one came.
+// handOvers returns how long after the last sign of a holder the next one was started. That is a shell, as the holder itself takes
+// longer to start than all else: it is this test's binary.
 func handOvers(t *testing.T, s *lockServer, key string, ttl, drain time.Duration, rounds int) (gaps []time.Duration) {
 	t.Helper()
 	var files []string // of each pod one, as reading takes its time
 	pod := func() *wrapper {
 		config, file := holder(t, "ttlDuration: "+ttl.String()+", key: "+key, "  "+holderDrain+": "+drain.String(), "stopTimeout: 9s")
+		self, rest, _ := strings.Cut(strings.TrimPrefix(config, "- name: job\n  entrypoint: "), "\n")
+		config = "- name: job\n  entrypoint: /bin/sh\n  args: [-c, ': > \"$" + holderFile + ".begun\"; exec " + self + "']\n" + rest
 		files = append(files, file)
 		return lockWrapper(t, config, s.url)
 	}
@@ -75,7 +79,21 @@ func handOvers(t *testing.T, s *lockServer, key string, ttl, drain time.Duration
 		t.Fatalf("%d holders in %d rounds: %+v", len(all), rounds, all)
 	}
 	for i := range rounds {
-		gaps = append(gaps, all[i+1].first-all[i].last)
+		began := begun(t, files[i+1])
+		if began > all[i+1].first {
+			t.Errorf("it began at %v and lived at %v", began, all[i+1].first)
+		}
+		gaps = append(gaps, began-all[i].last)
 	}
 	return gaps
+}
+
+// begun is when the shell before a holder ran, by sinceBoot and on a grid of 4 ms or so.
+func begun(t *testing.T, file string) time.Duration {
+	t.Helper()
+	info, err := os.Stat(file + ".begun")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sinceBoot() - time.Since(info.ModTime())
 }

@@ -227,16 +227,19 @@ func TestSharedLockReachesEtcdOverTLS(t *testing.T) {
 		return []string{"SHARED_LEASE_ETCD_ENDPOINTS=" + endpoint, "SHARED_LEASE_ETCD_CA_CERT=" + ca, "SHARED_LEASE_ETCD_CLIENT_CERT=" + cert,
 			"SHARED_LEASE_ETCD_CLIENT_KEY=" + key}
 	}
+	direct := []string{program("shared-lock"), "-listen", "127.0.0.1:0"}
 	for name, with := range map[string]struct {
-		env   []string
-		flags []string
+		env  []string
+		argv []string
 	}{
-		"by the variables": {env(endpoint, ours.file, cert, key), nil},
-		"by the flag":      {env(endpoint, ours.file, cert, key), []string{"-shared-lock-etcd-tls"}},
-		"by https":         {env("https://"+endpoint, ours.file, cert, key), nil},
+		"by the variables": {env(endpoint, ours.file, cert, key), direct},
+		"by the flag":      {env(endpoint, ours.file, cert, key), append(direct[:3:3], "-shared-lock-etcd-tls")},
+		"by https":         {env("https://"+endpoint, ours.file, cert, key), direct},
+		"by way of process-wrapper": {append(env(endpoint, ours.file, cert, key), "SHARED_LEASE_SOCKET=127.0.0.1:0"),
+			[]string{program("process-wrapper"), "-shared-lock", "-shared-lock-etcd-tls"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := startLockServer(t, with.env, append([]string{program("shared-lock"), "-listen", "127.0.0.1:0"}, with.flags...)...)
+			s := startLockServer(t, with.env, with.argv...)
 			s.url = "http://" + s.stderr.waitFor(t, lockListens)[1]
 			if status, _ := s.ask(t, "POST", "/v1/locks/k/acquire", `{"ttl":"200ms","wait":"5s"}`); status != 201 {
 				t.Errorf("acquire: %d", status)

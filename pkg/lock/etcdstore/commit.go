@@ -3,6 +3,7 @@ package etcdstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -134,11 +135,13 @@ type verdict struct {
 // checkAll asks for a batch. For many it tries the cheapest first: when the watch has told all that
 // had happened by now, those whose time is still kept here are the same.
 func (s *Store) checkAll(batch []*check) {
-	if len(batch) > fewChecks && s.caughtUp() {
-		for _, c := range batch {
-			c.done <- verdict{same: true}
+	if len(batch) > fewChecks {
+		if good, _ := s.caughtUp(); good {
+			for _, c := range batch {
+				c.done <- verdict{same: true}
+			}
+			return
 		}
-		return
 	}
 	for part := range slices.Chunk(batch, maxOps) {
 		s.compare(part)
@@ -146,12 +149,16 @@ func (s *Store) checkAll(batch []*check) {
 }
 
 // caughtUp asks etcd, linearizably, for its revision, and tells if all events up to it are applied.
-func (s *Store) caughtUp() bool {
+func (s *Store) caughtUp() (bool, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, callTimeout)
 	defer cancel()
 	sent := boottime()
 	resp, err := s.client().Get(ctx, s.prefix+internal, clientv3.WithCountOnly())
-	return err == nil && s.fresh.read(sent, resp.Header.Revision)
+	if err != nil {
+		s.failed("check", err)
+		return false, fmt.Errorf("read from etcd: %w", err)
+	}
+	return s.fresh.read(sent, resp.Header.Revision), nil
 }
 
 // compare asks for some checks in one read. Only if not all are the same it asks which.

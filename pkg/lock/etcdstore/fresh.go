@@ -1,6 +1,7 @@
 package etcdstore
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -15,9 +16,19 @@ const staleFrom = 5 * time.Millisecond
 
 // freshness tells when all changes of locks were known here.
 type freshness struct {
-	seen   atomic.Int64 // all events up to this revision were applied; 0: unknown
-	at     atomic.Int64 // of boottime: before a read was sent whose revision had been seen at its answer
-	asking atomic.Bool  // a read is under way that nobody waits for
+	seen atomic.Int64 // all events up to this revision were applied; 0: unknown
+	at   atomic.Int64 // of boottime: before a read was sent whose revision had been seen at its answer
+
+	mu   sync.Mutex // guards what follows
+	busy bool       // a read is under way
+	next *round     // that will be sent after it
+}
+
+// round is a read for which many may wait. What it found may be read when done is closed.
+type round struct {
+	done chan struct{}
+	good bool // all that had happened when it was sent is known here
+	err  error
 }
 
 // read says that etcd answered a linearizable read, sent at a time, with a revision. If all events up
@@ -43,13 +54,42 @@ func (f *freshness) is(now int64) bool {
 
 // refresh asks etcd if it is time to. While renewals come all the time, none has to wait then.
 func (s *Store) refresh(now int64) {
-	if now-s.fresh.at.Load() < int64(staleFrom) || !s.fresh.asking.CompareAndSwap(false, true) {
-		return
+	if now-s.fresh.at.Load() >= int64(staleFrom) {
+		s.ask()
 	}
-	if !s.spawn(func() {
-		defer s.fresh.asking.Store(false)
-		s.caughtUp()
-	}) {
-		s.fresh.asking.Store(false)
+}
+
+// ask has a read sent, if none is under way.
+func (s *Store) ask() {
+	f := &s.fresh
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.busy {
+		f.busy = s.spawn(s.rounds)
+	}
+}
+
+// round returns a read that is not sent yet, where others make one worth while: nil if none is under way.
+func (f *freshness) round() *round {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.busy && f.next == nil {
+		f.next = &round{done: make(chan struct{})}
+	}
+	return f.next
+}
+
+// rounds reads, and again while somebody waits for it.
+func (s *Store) rounds() {
+	f := &s.fresh
+	for now := new(round); now != nil; {
+		now.good, now.err = s.caughtUp()
+		if now.done != nil {
+			close(now.done)
+		}
+		f.mu.Lock()
+		now, f.next = f.next, nil
+		f.busy = now != nil
+		f.mu.Unlock()
 	}
 }

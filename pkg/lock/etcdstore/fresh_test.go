@@ -1,11 +1,14 @@
 package etcdstore
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/process-wrapper/process-wrapper/pkg/lock"
 )
 
 func TestFreshness(t *testing.T) {
@@ -94,5 +97,75 @@ func TestReplicasThatRenewAtOnceKeepTheTTL(t *testing.T) {
 			}
 			last.check(t, key, freeAt(t, a, key), ttl)
 		})
+	}
+}
+
+// Who waits for a read must not be told by one that was sent before it came: the lock may have been lost in between.
+func TestWhoWaitsForAReadGetsOneThatWasSentLater(t *testing.T) {
+	t.Parallel()
+	s := startStore(t, nil)
+	if r := s.fresh.round(); r != nil {
+		t.Fatal("there is something to wait for while nothing is under way")
+	}
+	for range 200 {
+		s.ask()
+		came := boottime()
+		r := s.fresh.round()
+		if r == nil {
+			continue // it was over already
+		}
+		<-r.done
+		if at := s.fresh.at.Load(); r.err != nil || r.good && at < came {
+			t.Fatalf("came at %d, the read was sent at %d: %v", came, at, r.err)
+		}
+	}
+	eventually(t, 5*time.Second, "reads end when nobody waits", func() error {
+		s.fresh.mu.Lock()
+		defer s.fresh.mu.Unlock()
+		if s.fresh.busy || s.fresh.next != nil {
+			return errors.New("one is under way")
+		}
+		return nil
+	})
+}
+
+func TestACrowdThatRenewsIsAnsweredTheTruth(t *testing.T) {
+	t.Parallel()
+	a, b := startStore(t, nil), startStore(t, nil)
+	h := acquireAt(t, a, "k", "session-of-a-crowd", time.Minute)
+	var refs []lock.Ref
+	for i := range 20 {
+		refs = append(refs, acquireAt(t, a, fmt.Sprint("k", i), "session-of-a-crowd", time.Minute).Ref)
+	}
+	renewed := make(chan error, 100)
+	crowd := func() {
+		for range cap(renewed) {
+			go func() {
+				answers := a.Renew(t.Context(), append(refs[:len(refs):len(refs)], h.Ref))
+				for _, other := range answers[:len(refs)] {
+					if other.Err != nil {
+						renewed <- fmt.Errorf("another: %w", other.Err)
+						return
+					}
+				}
+				renewed <- answers[len(refs)].Err
+			}()
+		}
+	}
+	crowd()
+	for range cap(renewed) {
+		if err := <-renewed; err != nil {
+			t.Error(err)
+		}
+	}
+	if err := b.Release(t.Context(), h.Ref); err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(freshFor)
+	crowd()
+	for range cap(renewed) {
+		if err := <-renewed; !errors.Is(err, lock.ErrGone) {
+			t.Errorf("a lock that another replica released: %v", err)
+		}
 	}
 }

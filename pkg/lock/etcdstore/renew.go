@@ -20,6 +20,9 @@ const renewTimeout = 2 * callTimeout
 func (s *Store) Renew(ctx context.Context, refs []lock.Ref) []lock.Renewal {
 	answers := make([]lock.Renewal, len(refs))
 	rest := s.renewFresh(refs, answers)
+	if len(rest) > 0 {
+		rest = s.renewTogether(refs, rest, answers)
+	}
 	if len(rest) == 0 {
 		return answers
 	}
@@ -59,12 +62,48 @@ func (s *Store) renewFresh(refs []lock.Ref, answers []lock.Renewal) (rest []int)
 	return rest
 }
 
-// renewKept asks etcd about those of some whose time this replica keeps, and returns which ones are left to do.
-func (s *Store) renewKept(ctx context.Context, refs []lock.Ref, some []int, answers []lock.Renewal) (rest []int) {
+// renewTogether waits for a read that others need, too, if there is one: when nothing had happened that is not known here, it is good
+// for all. It returns which ones are left to do.
+func (s *Store) renewTogether(refs []lock.Ref, some []int, answers []lock.Renewal) (rest []int) {
+	r := s.fresh.round()
+	if r == nil {
+		return some
+	}
+	holds := s.holdAll(refs, some)
+	<-r.done // two calls to etcd at most
+	now := leaseClock()
+	for n, k := range holds {
+		i := some[n]
+		if k == nil {
+			rest = append(rest, i)
+			continue
+		}
+		good := r.good && k.lease.livesFrom(now, k.keep)
+		kept := s.timers.done(k, good)
+		switch {
+		case good && kept:
+			answers[i].TTL = k.value.ttl()
+		case r.err != nil:
+			answers[i].Err = r.err
+		default:
+			rest = append(rest, i)
+		}
+	}
+	return rest
+}
+
+// holdAll holds some locks; nil for those whose time is not kept here.
+func (s *Store) holdAll(refs []lock.Ref, some []int) []*kept {
 	holds := make([]*kept, len(some))
 	for n, i := range some {
 		holds[n] = s.timers.hold(refs[i])
 	}
+	return holds
+}
+
+// renewKept asks etcd about those of some whose time this replica keeps, and returns which ones are left to do.
+func (s *Store) renewKept(ctx context.Context, refs []lock.Ref, some []int, answers []lock.Renewal) (rest []int) {
+	holds := s.holdAll(refs, some)
 	checks := s.askFor(holds)
 	for n, k := range holds {
 		if k == nil {
