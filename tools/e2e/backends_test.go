@@ -43,7 +43,7 @@ func (s *backend) begin() {
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatalf("start %s: %v", s.name, err)
 	}
-	s.output.waitFor(s.t, s.ready)
+	s.output.waitLong(s.t, s.ready, 4*patience) // RabbitMQ takes 7 s where nothing else runs
 }
 
 // signal sends a signal to all its processes, of which some may be in groups of their own.
