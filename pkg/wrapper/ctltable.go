@@ -309,6 +309,13 @@ func bytesOf(n int64) string {
 	}
 }
 
+// On a terminal that is less than roomy the reasons need the place of other columns.
+const (
+	roomy          = 100
+	readyColumn    = 2
+	restartsColumn = 4
+)
+
 // minName is how many characters of names are shown however narrow a terminal is.
 const minName = 16
 
@@ -317,6 +324,12 @@ const minName = 16
 func narrow(all [][]string, width int) [][]string {
 	if width <= 0 {
 		return all
+	}
+	if width < roomy {
+		for i, line := range all {
+			all[i] = slices.Delete(line, readyColumn, readyColumn+1) // the phase says it too
+		}
+		all[0][restartsColumn-1] = "RST"
 	}
 	room := width - 2 // between it and the next
 	for _, w := range widthsOf(all)[1 : len(all[0])-1] {
@@ -345,13 +358,13 @@ func widthsOf(all [][]string) []int {
 // align makes lines of cells, numbers to the right.
 func align(all [][]string) []string {
 	widths := widthsOf(all)
-	numbers := []int{3, 4, 5, 6, 7}
+	numbers := []string{"PID", "RESTARTS", "RST", "FOR", "CPU", "MEMORY"}
 	lines := make([]string, len(all))
 	for n, line := range all {
 		var b strings.Builder
 		for i, cell := range line {
 			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
-			if slices.Contains(numbers, i) {
+			if slices.Contains(numbers, all[0][i]) {
 				b.WriteString(pad + cell + "  ")
 			} else {
 				b.WriteString(cell + pad + "  ")

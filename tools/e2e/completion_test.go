@@ -36,6 +36,7 @@ func emptied(t *testing.T, files ...string) string {
 }
 
 func TestShellsCompleteCommandsAndNames(t *testing.T) {
+	t.Parallel()
 	w := start(t, options{config: script("alpha", forever) + script("beta-one", forever) + script("beta-two", forever)})
 	w.ready()
 	ctl := "process-wrapper ctl -control-socket " + w.socket + " "

@@ -17,6 +17,7 @@ func (w *wrapper) top(columns, lines int) *terminal {
 }
 
 func TestTopShowsProcessesAndDoesWhatKeysSay(t *testing.T) {
+	t.Parallel()
 	w := start(t, options{config: script("db", forever) + script("web", "echo hello from web; exec sleep 1000") + script("sick", "echo no key listen >&2; exit 3", "backoff: {initial: 1h, max: 1h}")})
 	w.until("web", "is ready", func(s state) bool { return s.Ready })
 	w.in("sick", "backoff")
@@ -59,6 +60,7 @@ func TestTopShowsProcessesAndDoesWhatKeysSay(t *testing.T) {
 }
 
 func TestTopUnderstandsKeysThatComeInParts(t *testing.T) {
+	t.Parallel()
 	w := start(t, options{config: script("a", forever) + script("b", forever) + script("c", forever)})
 	w.ready()
 	top := w.top(80, 10)
@@ -74,6 +76,7 @@ func TestTopUnderstandsKeysThatComeInParts(t *testing.T) {
 }
 
 func TestTopLeavesTheTerminalAsItWas(t *testing.T) {
+	t.Parallel()
 	w := start(t, options{config: script("a", forever)})
 	w.ready()
 	for name, end := range map[string]func(*terminal){
@@ -105,6 +108,7 @@ func TestTopLeavesTheTerminalAsItWas(t *testing.T) {
 }
 
 func TestTopFitsItsTerminal(t *testing.T) {
+	t.Parallel()
 	w := start(t, options{config: script("one-with-a-name-that-is-long-enough-to-be-cut-on-a-narrow-terminal", forever) + script("worker", forever, "replicas: 40")})
 	w.ready()
 	top := w.top(200, 50)
@@ -134,6 +138,7 @@ func TestTopFitsItsTerminal(t *testing.T) {
 }
 
 func TestTopWithoutATerminalIsATable(t *testing.T) {
+	t.Parallel()
 	w := start(t, options{config: script("a", forever)})
 	w.ready()
 	if out := w.must("top"); !regexp.MustCompile(`\Apod: ready\nNAME .*\na +ready `).MatchString(out) || strings.Contains(out, "\x1b") {
