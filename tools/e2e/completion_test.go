@@ -77,7 +77,7 @@ func shellOn(t *testing.T, args, prepare []string) *terminal {
 	for _, line := range append(prepare, "clear; echo re''ady") {
 		term.press(line + "\r")
 	}
-	term.shows(`\Aready\n> ?\n`)
+	term.shows(`^ready\n> ?\n`)
 	term.press("clear\r")
 	term.shows(`\A> ?\n+\z`)
 	return term
