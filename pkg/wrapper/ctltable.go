@@ -312,8 +312,8 @@ func bytesOf(n int64) string {
 // On a terminal that is less than roomy the reasons need the place of other columns.
 const (
 	roomy          = 100
-	readyColumn    = 2
 	restartsColumn = 4
+	forColumn      = 5
 )
 
 // minName is how many characters of names are shown however narrow a terminal is.
@@ -327,9 +327,9 @@ func narrow(all [][]string, width int) [][]string {
 	}
 	if width < roomy {
 		for i, line := range all {
-			all[i] = slices.Delete(line, readyColumn, readyColumn+1) // the phase says it too
+			all[i] = slices.Delete(line, forColumn, forColumn+1)
 		}
-		all[0][restartsColumn-1] = "RST"
+		all[0][restartsColumn] = "RST"
 	}
 	room := width - 2 // between it and the next
 	for _, w := range widthsOf(all)[1 : len(all[0])-1] {

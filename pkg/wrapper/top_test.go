@@ -72,7 +72,7 @@ func TestLinesOfTheTableFitTheirColumns(t *testing.T) {
 		}
 	}
 	rows[1].Name = "a-process-with-a-name-that-has-no-place-beside-the-other-columns_17"
-	if got, want := align(narrow(cells(rows, now), 60))[2], "a-proces…lumns_17  backoff         12      3s               last end"; !strings.HasPrefix(got, want) {
+	if got, want := align(narrow(cells(rows, now), 60))[2], "a-process…lumns_17  backoff  no            12               last end"; !strings.HasPrefix(got, want) {
 		t.Errorf("%q, not %q", got, want)
 	}
 	rows[1].last = "no space left"
