@@ -188,6 +188,9 @@ func (c *control) awaitOne(ctx context.Context, verb Verb, name string, began ti
 		select {
 		case <-changed:
 		case <-ctx.Done():
+			if st.Cause != nil && !st.Phase.Ready() {
+				return fmt.Errorf("%w: it is %s; last end: %w", context.Cause(ctx), st.Phase, st.Cause)
+			}
 			return fmt.Errorf("%w: it is %s", context.Cause(ctx), st.Phase)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/process-wrapper/process-wrapper/pkg/status"
 )
@@ -89,7 +90,7 @@ func (h *handler) middle(now time.Time) string {
 	var m markup
 	h.summary(&m, snap, now)
 	m.WriteString(`<table><thead><tr><th scope="col">process</th><th scope="col">phase</th><th scope="col">since</th><th scope="col">pid</th>` +
-		`<th scope="col">restarts</th><th scope="col">CPU</th><th scope="col">memory</th><th scope="col">why</th></tr></thead><tbody>`)
+		`<th scope="col">restarts</th><th scope="col" class="use">CPU</th><th scope="col" class="use">memory</th><th scope="col">why</th></tr></thead><tbody>`)
 	for st := range snap.All {
 		h.row(&m, st, now)
 	}
@@ -131,6 +132,28 @@ func (h *handler) summary(m *markup, snap *status.Snapshot, now time.Time) {
 		}
 	}
 	m.WriteString("</p>")
+	unwell(m, snap)
+}
+
+const (
+	glance    = 20 // processes are seen at a glance
+	mostNamed = 12
+)
+
+// unwell names those that are not ready, where they would have to be looked for.
+func unwell(m *markup, snap *status.Snapshot) {
+	var names []string
+	for st := range snap.Unready {
+		names = append(names, clip(st.Name, 64))
+	}
+	if len(names) == 0 || snap.Len() <= glance {
+		return
+	}
+	text := strings.Join(names[:min(len(names), mostNamed)], ", ")
+	if more := len(names) - mostNamed; more > 0 {
+		text += " and " + strconv.Itoa(more) + " more"
+	}
+	m.element("p", "Not ready: "+text)
 }
 
 // tone is the colour of a phase, whose word is there too.
@@ -146,9 +169,16 @@ func tone(p status.Phase) string {
 	return "warn"
 }
 
+// longName is from which length on a name may be broken into lines.
+const longName = 32
+
 func (h *handler) row(m *markup, st status.State, now time.Time) {
 	m.WriteString("<tr>")
-	m.element(`th scope="row"`, st.Name)
+	open := `th scope="row"`
+	if utf8.RuneCountInString(st.Name) > longName {
+		open += ` class="long"`
+	}
+	m.element(open, st.Name)
 	m.WriteString("<td>")
 	m.element(`span class="badge `+tone(st.Phase)+`"`, string(st.Phase))
 	m.WriteString("</td>")
@@ -182,7 +212,7 @@ func (h *handler) used(m *markup, st status.State, now time.Time) {
 		{"CPU", cpu, func(p Point) float64 { return p.CPUPercent }, func(v float64) string { return fmt.Sprintf("%.1f %%", v) }},
 		{"memory", memory, func(p Point) float64 { return float64(p.Memory) }, func(v float64) string { return size(int64(v)) }},
 	} {
-		m.WriteString(`<td class="num">`)
+		m.WriteString(`<td class="num use" data-label="` + c.what + `">`)
 		sparkline(m, c.what, points, now, c.value, c.show)
 		m.text(c.now)
 		m.WriteString("</td>")
@@ -228,9 +258,14 @@ func sparkline(m *markup, what string, points []Point, now time.Time, value func
 func (h *handler) story(st status.State, now time.Time) string {
 	var parts []string
 	for _, c := range h.board.Checks(st.Name) {
-		if c.Result != status.Pass && c.Err != nil {
-			parts = append(parts, c.Probe+": "+clip(c.Err.Error(), maxError))
+		if c.Result == status.Pass || c.Err == nil {
+			continue
 		}
+		text := c.Probe + ": " + c.Err.Error()
+		if st.PID == 0 && st.Cause != nil && st.Cause.Error() == text { // told once, as its end
+			continue
+		}
+		parts = append(parts, clip(text, maxError))
 	}
 	if st.Detail != "" {
 		parts = append(parts, clip(st.Detail, maxError))
@@ -348,8 +383,8 @@ a{color:var(--accent)}nav a{margin-right:.75rem}
 .good{color:var(--good);background:var(--goodback)}.bad{color:var(--bad);background:var(--badback)}.warn{color:var(--warn);background:var(--warnback)}.badge.dim{background:var(--dimback)}.dim{color:var(--soft)}
 table{border-collapse:collapse;width:100%}
 th,td{text-align:left;padding:.25rem .7rem .25rem 0;border-bottom:1px solid var(--line);vertical-align:top}
-thead th{color:var(--soft);font-weight:500}tbody th{font-weight:600;overflow-wrap:anywhere}
-.num{white-space:nowrap;font-variant-numeric:tabular-nums}.why{overflow-wrap:anywhere;min-width:14rem}
+thead th{color:var(--soft);font-weight:500}tbody th{font-weight:600;white-space:nowrap}tbody th.long{white-space:normal;overflow-wrap:anywhere;min-width:12rem}
+.num{white-space:nowrap;font-variant-numeric:tabular-nums}.use{text-align:right}.why{overflow-wrap:anywhere;min-width:14rem}
 svg{vertical-align:-3px;margin-right:.4rem}path{fill:none;stroke:var(--accent);stroke-width:1.3}
 ol{list-style:none;margin:0;padding:0}li{padding:.1rem 0;overflow-wrap:anywhere}time{color:var(--soft);font-variant-numeric:tabular-nums}
 footer{color:var(--soft);margin-top:1rem}

@@ -125,6 +125,33 @@ func TestRestartsAreCountedWhenTheyHappen(t *testing.T) {
 	})
 }
 
+func TestWhatIsStoppedBeforeItsStartTellsOfNoEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stage{}
+		cfg := with(func(c *Config) { c.Guard = &lock{s: s, wait: time.Minute} })
+		_, _ = s.run(t, cfg, func() { s.at(time.Second); s.halt(); s.at(time.Hour) })
+		if st := state(s); st.Phase != status.Stopped || !st.Ended.IsZero() {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+func TestWhatIsStoppedInItsPauseHasNoNextStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stage{}
+		_, _ = s.run(t, defaults(), func() {
+			(<-s.children).end(1, 0)
+			synctest.Wait()
+			ended := state(s).Ended
+			s.stop()
+			synctest.Wait()
+			if st := state(s); st.Phase != status.Stopped || !st.Next.IsZero() || !st.Ended.Equal(ended) || ExitCode(st.Cause) != 1 {
+				t.Errorf("%+v", st)
+			}
+		})
+	})
+}
+
 func TestChecksAreForgottenWithTheirIncarnation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &stage{}

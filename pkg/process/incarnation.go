@@ -65,10 +65,10 @@ func (p *Process) release() {
 
 // unstarted ends an incarnation that never had a command.
 func (p *Process) unstarted(ctx context.Context, err error) verdict {
-	cause, reason := p.state.Cause, p.state.Reason
+	cause, reason, ended := p.state.Cause, p.state.Reason, p.state.Ended
 	next := p.decide(ctx, err, 0)
 	if next.phase == status.Stopped { // nothing new was learnt
-		p.state.Cause, p.state.Reason = cause, reason
+		p.state.Cause, p.state.Reason, p.state.Ended = cause, reason, ended
 	}
 	p.to(next.phase, "")
 	return next

@@ -347,8 +347,10 @@ func (p *Process) to(phase status.Phase, detail string) {
 	case p.state.Phase.Ready(), phase == status.Starting && p.state.UnreadySince.IsZero():
 		p.state.UnreadySince = now
 	}
-	if phase == status.Starting {
+	if phase != status.Backoff {
 		p.state.Next = time.Time{}
+	}
+	if phase == status.Starting {
 		if !p.state.Started.IsZero() {
 			p.state.Restarts++
 		}

@@ -1,11 +1,11 @@
 package wrapper
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"strconv"
@@ -44,6 +44,7 @@ type row struct {
 		CPUPercent  float64
 		MemoryBytes int64
 	}
+	last string // line that it wrote, where that was asked for
 }
 
 // overview is the answer of /v1/processes.
@@ -100,6 +101,7 @@ func (k *controller) status(ctx context.Context, names []string, output string, 
 				_, err = fmt.Fprintln(k.out, r.Name)
 			}
 		default:
+			k.lastLines(ctx, rows)
 			err = k.table(&o, rows, watch)
 		}
 		if err != nil || !watch {
@@ -141,18 +143,26 @@ func (o *overview) summary() string {
 	return s
 }
 
-// counts says how many processes are in each phase, the most first.
+// byWorth are the phases in the order in which they are counted: first how many are
+// well, then what needs somebody most.
+var byWorth = []status.Phase{
+	status.Ready, status.Failed, status.Backoff, status.Running, status.Starting, status.Waiting, status.Stopping, status.Stopped,
+	status.Standby, status.Completed, status.Skipped,
+}
+
+// counts says how many processes are in each phase.
 func (o *overview) counts() string {
 	n := make(map[string]int)
 	for _, r := range o.Processes {
 		n[r.Phase]++
 	}
-	phases := sortedKeys(n)
-	slices.SortStableFunc(phases, func(a, b string) int { return cmp.Compare(n[b], n[a]) })
-	for i, phase := range phases {
-		phases[i] = strconv.Itoa(n[phase]) + " " + phase
+	var parts []string
+	for _, phase := range byWorth {
+		if count := n[string(phase)]; count > 0 {
+			parts = append(parts, strconv.Itoa(count)+" "+string(phase))
+		}
 	}
-	return strings.Join(phases, ", ")
+	return strings.Join(parts, ", ")
 }
 
 // unready are the processes that are not ready.
@@ -185,7 +195,7 @@ func cells(rows []row, now time.Time) [][]string {
 func (r *row) why(now time.Time) string {
 	var parts []string
 	for _, p := range r.Probes {
-		if p.Result != string(status.Pass) && p.Error != nil {
+		if p.Result != string(status.Pass) && p.Error != nil && !r.endedBy(p.Name+": "+*p.Error) {
 			parts = append(parts, p.Name+": "+*p.Error)
 		}
 	}
@@ -195,6 +205,9 @@ func (r *row) why(now time.Time) string {
 	if r.Cause != nil && (len(parts) == 0 || !r.Ready) {
 		parts = append(parts, "last end: "+*r.Cause)
 	}
+	if r.last != "" {
+		parts = append(parts, "last line: "+r.last)
+	}
 	if r.Next != nil && r.Next.After(now) {
 		parts = append(parts, "next start in "+age(r.Next.Sub(now)))
 	}
@@ -203,6 +216,59 @@ func (r *row) why(now time.Time) string {
 	}
 	return printable(strings.Join(parts, "; "))
 }
+
+// maxLast is of how many processes a table has the last line.
+const maxLast = 16
+
+// lastLines finds the last line of processes that ended badly, which mostly says why.
+func (k *controller) lastLines(ctx context.Context, rows []row) {
+	left := maxLast
+	for i := range rows {
+		if r := &rows[i]; r.endedBadly() && left > 0 {
+			left--
+			r.last = k.lastLine(ctx, r.Name)
+		}
+	}
+}
+
+func (r *row) endedBadly() bool {
+	return r.Phase == string(status.Backoff) || r.Phase == string(status.Failed)
+}
+
+// lastLine is what a process said last, "" where that is not known.
+func (k *controller) lastLine(ctx context.Context, name string) string {
+	ctx, cancel := context.WithTimeout(ctx, k.within)
+	defer cancel()
+	var text []byte
+	_ = k.stream(ctx, "/v1/logs?"+url.Values{"name": {name}, "lines": {"1"}}.Encode(), func(r io.Reader) (err error) {
+		text, err = io.ReadAll(io.LimitReader(r, 64<<10))
+		return err
+	}) // the table does without it
+	return said(strings.TrimSpace(string(text)))
+}
+
+// said is a line of the log without what we have put before it.
+func said(line string) string {
+	_, rest, ok := strings.Cut(line, " out=")
+	if !strings.HasPrefix(line, "time=") || !ok {
+		return line
+	}
+	_, rest, _ = strings.Cut(rest, " ")
+	quoted, ok := strings.CutPrefix(rest, "msg=")
+	if !ok {
+		return rest
+	}
+	if text, err := strconv.Unquote(quoted); err == nil {
+		return text
+	}
+	if strings.ContainsAny(quoted, " \"") { // there are more fields
+		return rest
+	}
+	return quoted
+}
+
+// endedBy says whether a process that is gone was ended by a failed check: it is told once.
+func (r *row) endedBy(text string) bool { return r.PID == nil && r.Cause != nil && *r.Cause == text }
 
 // printable takes out what a process could do to the terminal.
 func printable(s string) string {
@@ -243,6 +309,13 @@ func bytesOf(n int64) string {
 	}
 }
 
+// On a terminal that is less than roomy the reasons need the place of other columns.
+const (
+	roomy          = 100
+	restartsColumn = 4
+	forColumn      = 5
+)
+
 // minName is how many characters of names are shown however narrow a terminal is.
 const minName = 16
 
@@ -251,6 +324,12 @@ const minName = 16
 func narrow(all [][]string, width int) [][]string {
 	if width <= 0 {
 		return all
+	}
+	if width < roomy {
+		for i, line := range all {
+			all[i] = slices.Delete(line, forColumn, forColumn+1)
+		}
+		all[0][restartsColumn] = "RST"
 	}
 	room := width - 2 // between it and the next
 	for _, w := range widthsOf(all)[1 : len(all[0])-1] {
@@ -279,13 +358,13 @@ func widthsOf(all [][]string) []int {
 // align makes lines of cells, numbers to the right.
 func align(all [][]string) []string {
 	widths := widthsOf(all)
-	numbers := []int{3, 4, 5, 6, 7}
+	numbers := []string{"PID", "RESTARTS", "RST", "FOR", "CPU", "MEMORY"}
 	lines := make([]string, len(all))
 	for n, line := range all {
 		var b strings.Builder
 		for i, cell := range line {
 			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
-			if slices.Contains(numbers, i) {
+			if slices.Contains(numbers, all[0][i]) {
 				b.WriteString(pad + cell + "  ")
 			} else {
 				b.WriteString(cell + pad + "  ")

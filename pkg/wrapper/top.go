@@ -22,7 +22,7 @@ import (
 const topEvery = time.Second
 
 // keys are what a person may press in top.
-const topKeys = "↑↓ PgUp PgDn Home End choose   r restart   s stop/start   l logs   n all/not ready   q quit"
+const topKeys = "q quit  r restart  s stop/start  l logs  n all/not ready  ↑↓ PgUp PgDn choose"
 
 // top shows all processes on a terminal, again and again, and does what keys say.
 // Where stdout is no terminal it prints a table once.
@@ -253,10 +253,17 @@ func (t *top) draw(ctx context.Context) {
 	b.WriteString("\x1b[J")
 	why := ""
 	if r := t.chosenRow(); r != nil {
+		if r.endedBadly() {
+			r.last = t.lastLine(ctx, r.Name)
+		}
 		why = r.Name + ": " + cmp.Or(r.why(time.Now()), r.Phase)
 	}
+	rest := t.note
+	if head := []rune(why); rest == "" && len(head) > width && width > 0 { // its line is free
+		why, rest = string(head[:width]), string(head[width:])
+	}
 	fmt.Fprintf(&b, "\x1b[%d;1H\x1b[K%s", height-2, shorten(why, width))
-	fmt.Fprintf(&b, "\x1b[%d;1H\x1b[K%s", height-1, shorten(t.note, width))
+	fmt.Fprintf(&b, "\x1b[%d;1H\x1b[K%s", height-1, shorten(rest, width))
 	fmt.Fprintf(&b, "\x1b[%d;1H\x1b[K\x1b[2m%s\x1b[0m", height, shorten(topKeys, width))
 	_, _ = io.WriteString(t.out, b.String()) // the terminal has gone: so has whoever looked
 }
@@ -287,7 +294,7 @@ func (t *top) drawTable(b *strings.Builder, line func(string), width, height int
 func paint(r row, text string) string {
 	color := ""
 	switch {
-	case r.Phase == "failed":
+	case r.endedBadly():
 		color = "31" // red
 	case r.Ready:
 		color = "32" // green

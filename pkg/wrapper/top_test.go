@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/process-wrapper/process-wrapper/pkg/status"
 )
 
 func TestKeysAreTakenApart(t *testing.T) {
@@ -70,9 +72,14 @@ func TestLinesOfTheTableFitTheirColumns(t *testing.T) {
 		}
 	}
 	rows[1].Name = "a-process-with-a-name-that-has-no-place-beside-the-other-columns_17"
-	if got, want := align(narrow(cells(rows, now), 60))[2], "a-proces…umns_17  backoff  no                 12      3s               last end"; !strings.HasPrefix(got, want) {
+	if got, want := align(narrow(cells(rows, now), 60))[2], "a-process…lumns_17  backoff  no            12               last end"; !strings.HasPrefix(got, want) {
 		t.Errorf("%q, not %q", got, want)
 	}
+	rows[1].last = "no space left"
+	if got, want := rows[1].why(now), "last end: exited with code 3; last line: no space left; next start in 1m30s"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	rows[1].last = ""
 	bad := "said \x1b[2J\nthis"
 	rows[1].Cause = &bad
 	if got := rows[1].why(now); !strings.HasPrefix(got, "last end: said [2J this; next") {
@@ -80,6 +87,13 @@ func TestLinesOfTheTableFitTheirColumns(t *testing.T) {
 	}
 	if got, want := (&overview{Processes: rows[:1]}).counts(), "1 ready"; got != want {
 		t.Errorf("%q, want %q", got, want)
+	}
+	mixed := overview{Processes: []row{{Phase: "completed"}, {Phase: "backoff"}, {Phase: "ready"}, {Phase: "failed"}, {Phase: "ready"}}}
+	if got, want := mixed.counts(), "2 ready, 1 failed, 1 backoff, 1 completed"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if n := len(status.Phases()); n != len(byWorth) {
+		t.Errorf("%d of %d phases are counted", len(byWorth), n)
 	}
 	for _, width := range []int{1, 10, 80, 200} {
 		for _, l := range lines {
@@ -102,5 +116,38 @@ func TestOnlyWhatIsNotReadyIsShownWhenAsked(t *testing.T) {
 	top.all.Processes = top.all.Processes[:1]
 	if at := top.index(); at != 0 || top.chosen != "" {
 		t.Errorf("row %d, %q is chosen of none", at, top.chosen)
+	}
+}
+
+func TestAFailedCheckThatEndedAProcessIsToldOnce(t *testing.T) {
+	refused, cause, pid := "connection refused", "tcp: connection refused", 4711
+	r := row{Phase: "backoff", Cause: &cause}
+	r.Probes = append(r.Probes, struct {
+		Name, Result string
+		Error        *string
+	}{"tcp", "failure", &refused})
+	if got, want := r.why(time.Now()), "last end: tcp: connection refused"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	r.PID, r.Phase = &pid, "running" // it fails again
+	if got, want := r.why(time.Now()), "tcp: connection refused; last end: tcp: connection refused"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestTheLastLineIsWhatTheProcessSaid(t *testing.T) {
+	const head = "time=2026-11-28T21:41:13.649Z level=info name=web pid=7 out=stderr "
+	for line, want := range map[string]string{
+		head + `msg="disk \"/data\" is full"`: `disk "/data" is full`,
+		head + `msg=full`:                     `full`,
+		head + `msg=full disk=/data`:          `msg=full disk=/data`,
+		head + `msg="full" disk=/data`:        `msg="full" disk=/data`,
+		head + `code=3`:                       `code=3`,
+		"a plain line out= of a process":      "a plain line out= of a process",
+		"":                                    "",
+	} {
+		if got := said(line); got != want {
+			t.Errorf("%q: %q, want %q", line, got, want)
+		}
 	}
 }

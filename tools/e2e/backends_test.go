@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -42,7 +43,7 @@ func (s *backend) begin() {
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatalf("start %s: %v", s.name, err)
 	}
-	s.output.waitFor(s.t, s.ready)
+	s.output.waitLong(s.t, s.ready, 4*patience) // RabbitMQ takes 7 s where nothing else runs
 }
 
 // signal sends a signal to all its processes, of which some may be in groups of their own.
@@ -171,10 +172,11 @@ func freePort(t *testing.T) int {
 const (
 	serviceUser     = "prober"
 	servicePassword = "s3cret@/x"
+	otherPassword   = "an0ther-s3cret"
 )
 
-// startMariaDB starts a MariaDB with the database app.
-func startMariaDB(t *testing.T) *backend {
+// startMariaDB starts a MariaDB with the database app; more are options of it.
+func startMariaDB(t *testing.T, more ...string) *backend {
 	t.Helper()
 	needs(t, "mariadbd", "mariadb-install-db")
 	s := newBackend(t, "mariadbd", `ready for connections`)
@@ -190,6 +192,7 @@ REPLACE INTO app.states VALUES (1, 'up', NULL), (2, NULL, 'second'), (42, 'down'
 		"mariadbd", "--no-defaults", "--datadir=" + data, "--socket=" + filepath.Join(s.dir, "s"), "--port=" + strconv.Itoa(s.port),
 		"--bind-address=127.0.0.1", "--user=root", "--init-file=" + init, "--innodb-buffer-pool-size=8M", "--innodb-flush-log-at-trx-commit=0",
 	}
+	s.argv = append(s.argv, more...)
 	s.begin()
 	return s
 }
@@ -199,8 +202,26 @@ func (s *backend) mysqlDSN(password string) string {
 	return fmt.Sprintf("%s:%s@tcp(127.0.0.1:%d)/app", serviceUser, password, s.port)
 }
 
+// mysqlPassword changes the password and ends the sessions that were begun with the old one.
+func (s *backend) mysqlPassword(_, to string) {
+	s.t.Helper()
+	s.mysql(fmt.Sprintf("ALTER USER '%s'@'%%' IDENTIFIED BY '%s'", serviceUser, to))
+	s.mysqlEnd()
+}
+
+// mysqlEnd ends all sessions of the tests' account.
+func (s *backend) mysqlEnd() {
+	s.t.Helper()
+	s.mysql(fmt.Sprintf("KILL USER '%s'@'%%'", serviceUser))
+}
+
+func (s *backend) mysql(statement string) {
+	s.t.Helper()
+	s.run("mariadb", "--no-defaults", "--socket="+filepath.Join(s.dir, "s"), "--user=root", "--execute", statement)
+}
+
 // startPostgres starts a PostgreSQL with the database postgres.
-func startPostgres(t *testing.T) *backend {
+func startPostgres(t *testing.T, settings ...string) *backend {
 	t.Helper()
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
 	if err != nil || len(found) == 0 {
@@ -219,6 +240,14 @@ func startPostgres(t *testing.T) *backend {
 		filepath.Join(programs, "postgres"), "-D", data, "-p", strconv.Itoa(s.port), "-F",
 		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "logging_collector=off",
 	}
+	for _, setting := range settings {
+		s.argv = append(s.argv, "-c", setting)
+		if key, ok := strings.CutPrefix(setting, "ssl_key_file="); ok { // which it wants to be its own
+			if err := os.Chown(key, int(s.owner.Uid), int(s.owner.Gid)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	s.begin()
 	return s
 }
@@ -228,20 +257,46 @@ func (s *backend) postgresDSN(password string) string {
 	return fmt.Sprintf("host=127.0.0.1 port=%d user=%s password='%s' dbname=postgres sslmode=disable", s.port, serviceUser, password)
 }
 
-// startRabbitMQ starts a RabbitMQ with its default user guest, and an epmd of its own.
-func startRabbitMQ(t *testing.T) *backend {
+// postgresPassword changes the password and ends the sessions that were begun with the old one.
+func (s *backend) postgresPassword(from, to string) {
+	s.t.Helper()
+	s.postgres(from, fmt.Sprintf("ALTER ROLE %s PASSWORD '%s'", serviceUser, to), endSessions)
+}
+
+// postgresEnd ends all sessions of the tests' account.
+func (s *backend) postgresEnd() { s.t.Helper(); s.postgres(servicePassword, endSessions) }
+
+const endSessions = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = current_user AND pid <> pg_backend_pid()"
+
+func (s *backend) postgres(password string, statements ...string) {
+	s.t.Helper()
+	args := []string{"psql", "--no-psqlrc", "--dbname", s.postgresDSN(password), "--set=ON_ERROR_STOP=1"}
+	for _, statement := range statements {
+		args = append(args, "--command", statement)
+	}
+	s.run(args...)
+}
+
+// startRabbitMQ starts a RabbitMQ with an epmd of its own.
+func startRabbitMQ(t *testing.T, more ...string) *backend {
 	t.Helper()
 	const program = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 	needs(t, program, "epmd")
 	s := newBackend(t, "rabbitmq", `Server startup complete`)
 	s.belongTo("rabbitmq")
 	epmd, plugins := strconv.Itoa(freePort(t)), filepath.Join(s.dir, "plugins")
-	if err := os.WriteFile(plugins, []byte("[].\n"), 0o644); err != nil {
-		t.Fatal(err)
+	settings := filepath.Join(s.dir, "rabbitmq.conf")
+	for file, text := range map[string]string{
+		plugins:  "[].\n",
+		settings: "default_user = " + serviceUser + "\ndefault_pass = " + servicePassword + "\n" + strings.Join(more, "\n") + "\n",
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	s.env = []string{
 		"HOME=" + s.dir, "RABBITMQ_MNESIA_BASE=" + filepath.Join(s.dir, "mnesia"), "RABBITMQ_LOG_BASE=" + filepath.Join(s.dir, "log"),
-		"RABBITMQ_LOGS=-", "RABBITMQ_ENABLED_PLUGINS_FILE=" + plugins, "RABBITMQ_CONF_ENV_FILE=/dev/null",
+		"RABBITMQ_LOGS=-", "RABBITMQ_ENABLED_PLUGINS_FILE=" + plugins, "RABBITMQ_CONF_ENV_FILE=/dev/null", "RABBITMQ_CONFIG_FILE=" + settings,
 		fmt.Sprintf("RABBITMQ_NODENAME=probed%d@localhost", s.port), "RABBITMQ_NODE_PORT=" + strconv.Itoa(s.port),
 		"RABBITMQ_NODE_IP_ADDRESS=127.0.0.1", "RABBITMQ_DIST_PORT=" + strconv.Itoa(freePort(t)),
 		"ERL_EPMD_ADDRESS=127.0.0.1", "ERL_EPMD_PORT=" + epmd,
@@ -250,4 +305,27 @@ func startRabbitMQ(t *testing.T) *backend {
 	s.argv = []string{program}
 	s.begin()
 	return s
+}
+
+// amqpTemplate is the template of its URL, without a virtual host.
+func (s *backend) amqpTemplate() string { return fmt.Sprintf("amqp://%%v:%%v@127.0.0.1:%d", s.port) }
+
+// amqpEnv is the environment of a wrapper whose probes ask it.
+func (s *backend) amqpEnv() []string {
+	return []string{"AMQP_PROBE_RABBITMQ_DSN_TEMPLATE=" + s.amqpTemplate(), "AMQP_PROBE_RABBITMQ_USER=" + serviceUser, "AMQP_PROBE_RABBITMQ_PASS=" + servicePassword}
+}
+
+// amqpPassword changes the password and ends the connections that were begun with the old one.
+func (s *backend) amqpPassword(_, to string) {
+	s.t.Helper()
+	s.run(rabbitctl, "change_password", serviceUser, to)
+	s.amqpEnd()
+}
+
+const rabbitctl = "/usr/lib/rabbitmq/bin/rabbitmqctl"
+
+// amqpEnd ends all connections of the tests' account.
+func (s *backend) amqpEnd() {
+	s.t.Helper()
+	s.run(rabbitctl, "close_all_user_connections", serviceUser, "an operator said so")
 }

@@ -36,6 +36,7 @@ func emptied(t *testing.T, files ...string) string {
 }
 
 func TestShellsCompleteCommandsAndNames(t *testing.T) {
+	t.Parallel()
 	w := start(t, options{config: script("alpha", forever) + script("beta-one", forever) + script("beta-two", forever)})
 	w.ready()
 	ctl := "process-wrapper ctl -control-socket " + w.socket + " "
@@ -76,7 +77,7 @@ func shellOn(t *testing.T, args, prepare []string) *terminal {
 	for _, line := range append(prepare, "clear; echo re''ady") {
 		term.press(line + "\r")
 	}
-	term.shows(`\Aready\n> ?\n`)
+	term.shows(`^ready\n> ?\n`)
 	term.press("clear\r")
 	term.shows(`\A> ?\n+\z`)
 	return term

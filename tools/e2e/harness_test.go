@@ -365,7 +365,13 @@ func (s *transcript) String() string {
 // waitFor returns the first match of re and its groups.
 func (s *transcript) waitFor(t *testing.T, re *regexp.Regexp) []string {
 	t.Helper()
-	deadline := time.After(patience)
+	return s.waitLong(t, re, patience)
+}
+
+// waitLong is waitFor for what takes its time.
+func (s *transcript) waitLong(t *testing.T, re *regexp.Regexp, most time.Duration) []string {
+	t.Helper()
+	deadline := time.After(most)
 	for {
 		text, changed := s.load()
 		if match := re.FindStringSubmatch(text); match != nil {
@@ -374,7 +380,7 @@ func (s *transcript) waitFor(t *testing.T, re *regexp.Regexp) []string {
 		select {
 		case <-changed:
 		case <-deadline:
-			t.Fatalf("no match for %v within %v in:\n%s", re, patience, text)
+			t.Fatalf("no match for %v within %v in:\n%s", re, most, text)
 		}
 	}
 }

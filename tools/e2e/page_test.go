@@ -3,10 +3,13 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"html"
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -37,7 +40,7 @@ func browser(t *testing.T, more ...chromedp.ExecAllocatorOption) context.Context
 	t.Cleanup(cancel)
 	ctx, cancel := chromedp.NewContext(allocator)
 	t.Cleanup(cancel)
-	ctx, cancel = context.WithTimeout(ctx, 4*patience)
+	ctx, cancel = context.WithTimeout(ctx, 10*patience)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -50,45 +53,123 @@ func do(t *testing.T, ctx context.Context, steps ...chromedp.Action) {
 	}
 }
 
-// phasesOfAll is a config in which processes are in many phases.
-func phasesOfAll(n int) string {
-	text := script("ready", forever) + script("job", "exit 0", "restartPolicy: onFailure") + script("failed", "exit 3", "restartPolicy: never") +
-		script("crashing", "exit 3", "backoff: {initial: 1h, max: 1h}") +
-		script("unready", forever, `readiness: {delay: 0s, period: 200ms, failureThreshold: 100000, startupDeadline: 1h, exec: {command: {entrypoint: /bin/sh, args: [-c, "echo '<b>no</b> & more'; exit 1"]}}}`) +
-		script("waiting", forever, "dependsOn: [unready]") + script("skipped", forever)
-	for i := range n {
-		text += script(fmt.Sprintf("worker-%d", i), forever)
+// allPhases starts a wrapper with processes in every phase, and n that are ready.
+func allPhases(t *testing.T, n int) *wrapper {
+	t.Helper()
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	return text
+	const often = "readiness: {delay: 0s, period: 200ms, failureThreshold: 100000, startupDeadline: 1h, "
+	config := script("ready", forever) + script("completed", "exit 0", "restartPolicy: onFailure") + script("failed", "echo 'cannot open /data/queue.db: disk full' >&2; exit 3", "restartPolicy: never") +
+		script("crashing", "echo 'config: no key \"listen\"' >&2; exit 3", "backoff: {initial: 1h, max: 1h}") +
+		script("unready", forever, often+`exec: {command: {entrypoint: /bin/sh, args: [-c, "echo '<b>no</b> & more'; exit 1"]}}}`) +
+		script("waiting", forever, "dependsOn: [unready]") + script("skipped", forever) + script("stopped", forever) +
+		script("stopping", stubborn, "stopTimeout: 1h") + script("standby", forever, "readiness: {lock: {}}") +
+		script("starting", forever, "envsFile: "+fifo)
+	for i := range n {
+		config += script(fmt.Sprintf("worker-%d", i), forever)
+	}
+	w := start(t, options{config: config, args: []string{"-skip-commands", "skipped", "-graceful-shutdown-deadline", "1h", "-drain-delay", "1h",
+		"-shared-lock-url", fmt.Sprintf("http://127.0.0.1:%d", freePort(t))}})
+	w.in("stopped", "ready")
+	w.in("stopping", "ready")
+	w.must("stop", "-within", "0s", "stopped", "stopping")
+	for _, phase := range []string{"waiting", "standby", "starting", "ready", "stopping", "completed", "failed", "stopped", "skipped"} {
+		w.in(phase, phase)
+	}
+	w.in("crashing", "backoff")
+	w.until("unready", "says why", func(s state) bool { return s.Phase == "running" && len(s.Probes) == 1 && s.Probes[0].Error != "" })
+	w.in(fmt.Sprintf("worker-%d", n-1), "ready")
+	return w
 }
 
-func TestPageInABrowser(t *testing.T) {
+// What the pages and the terminal must say of them all.
+var saidOfAllPhases = []string{
+	"not ready", "waiting", "standby", "starting", "running", "ready", "stopping", "backoff", "completed", "failed", "stopped", "skipped",
+	"<b>no</b> & more", "exited with code 3",
+}
+
+func TestPageAndTopInAllPhases(t *testing.T) {
+	shots := artefacts(t)
+	light, dark := browser(t, chromedp.Flag("blink-settings", "preferredColorScheme=1")), browser(t, chromedp.Flag("blink-settings", "preferredColorScheme=0"))
 	for _, n := range []int{1, 20, 200} {
-		w := start(t, options{config: phasesOfAll(n), args: []string{"-skip-commands", "skipped"}})
-		last := fmt.Sprintf("worker-%d", n-1)
-		w.until(last, "is ready", func(s state) bool { return s.Ready })
-		w.until("unready", "says why", func(s state) bool { return len(s.Probes) == 1 && s.Probes[0].Error != "" })
-		shots := artefacts(t)
-		for scheme, flag := range map[string]string{"light": "preferredColorScheme=1", "dark": "preferredColorScheme=0"} {
-			ctx := browser(t, chromedp.Flag("blink-settings", flag))
-			for _, width := range []int64{480, 1300} {
-				var text string
-				var shot []byte
-				do(t, ctx, chromedp.EmulateViewport(width, 900), chromedp.Navigate(w.url("/")),
-					chromedp.WaitVisible("#live table, #live p"), chromedp.Text("#live", &text), chromedp.FullScreenshot(&shot, 100))
-				for _, want := range []string{"not ready", "ready", "completed", "failed", "backoff", "waiting", "skipped", last, "<b>no</b> & more", "exited with code 3"} {
-					if !strings.Contains(text, want) {
-						t.Errorf("%d processes, %d wide: %q is missing", n, width, want)
-					}
-				}
-				name := fmt.Sprintf("page-%d-%s-%d.png", n, scheme, width)
-				if err := os.WriteFile(filepath.Join(shots, name), shot, 0o644); err != nil {
-					t.Fatal(err)
-				}
+		w := allPhases(t, n)
+		for _, columns := range []int{80, 200} {
+			size := fmt.Sprintf("%d-%d", n, columns)
+			w.photograph(light, columns, filepath.Join(shots, "page-"+size+"-light.png"), append(saidOfAllPhases, fmt.Sprintf("worker-%d", n-1)))
+			if n == 20 {
+				w.photograph(dark, columns, filepath.Join(shots, "page-"+size+"-dark.png"), saidOfAllPhases)
 			}
+			top := w.top(columns, columns/4)
+			for _, want := range saidOfAllPhases {
+				if columns == 80 && (want == "exited with code 3" || strings.HasPrefix(want, "<b>")) {
+					continue // there is no room for it, unless it is the chosen one
+				}
+				top.shows(regexp.QuoteMeta(want))
+			}
+			shoot(t, dark, top.html(), filepath.Join(shots, "top-"+size+".png"))
+			top.press("q")
+			top.restored(0)
 		}
-		w.stop()
+		w.signal(syscall.SIGTERM)
+		w.photograph(light, 80, filepath.Join(shots, fmt.Sprintf("page-%d-80-leaving.png", n)), []string{"leaving service"})
+		w.signal(syscall.SIGTERM)
+		w.wait()
 	}
+}
+
+// photograph opens the page in a window of so many columns of text, wants it to hold texts and to
+// need no more width, and keeps a picture of all of it.
+func (w *wrapper) photograph(ctx context.Context, columns int, file string, texts []string) {
+	w.t.Helper()
+	var text string
+	var overflow int
+	var shot []byte
+	do(w.t, ctx, chromedp.EmulateViewport(int64(8*columns), 900), chromedp.Navigate(w.url("/")), chromedp.WaitVisible("#live table, #live p"),
+		chromedp.Text("#live", &text), chromedp.Evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth", &overflow), chromedp.FullScreenshot(&shot, 100))
+	for _, want := range texts {
+		if !strings.Contains(text, want) {
+			w.t.Errorf("%s: %q is missing", filepath.Base(file), want)
+		}
+	}
+	if overflow > 0 {
+		w.t.Errorf("%s: the page is %d wider than its window", filepath.Base(file), overflow)
+	}
+	if err := os.WriteFile(file, shot, 0o644); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// shoot keeps a picture of HTML.
+func shoot(t *testing.T, ctx context.Context, html, file string) {
+	t.Helper()
+	var shot []byte
+	page := write(t, "page.html", html)
+	do(t, ctx, chromedp.EmulateViewport(400, 300), chromedp.Navigate("file://"+page), chromedp.Screenshot("pre", &shot, chromedp.NodeVisible))
+	if err := os.WriteFile(file, shot, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// html draws what is seen, with the colours of a terminal.
+func (term *terminal) html() string {
+	term.mu.Lock()
+	defer term.mu.Unlock()
+	styles := map[string]string{"1": "font-weight:bold", "2": "opacity:.6", "7": "background:#ddd;color:#111", "31": "color:#f66", "32": "color:#6d6", "33": "color:#dc6"}
+	var b strings.Builder
+	b.WriteString(`<meta charset="utf-8"><body style="margin:0;background:#111"><pre style="display:inline-block;margin:0;padding:8px;background:#111;color:#ddd;font:14px/1.25 'DejaVu Sans Mono',monospace">`)
+	for _, line := range term.screen.cells {
+		for _, c := range line {
+			text := html.EscapeString(string(max(c.r, ' ')))
+			if style := styles[c.pen]; style != "" {
+				text = `<span style="` + style + `">` + text + "</span>"
+			}
+			b.WriteString(text)
+		}
+		b.WriteString("\n")
+	}
+	return b.String() + "</pre>"
 }
 
 func TestPageRefreshesItselfAndRunsNothingElse(t *testing.T) {

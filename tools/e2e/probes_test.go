@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,7 +15,7 @@ import (
 const (
 	probePeriod  = 300 * time.Millisecond
 	probeTimeout = 700 * time.Millisecond
-	probeSlack   = 5 * time.Second
+	probeSlack   = time.Second
 )
 
 // probed is the config of a process with a readiness block that never restarts it.
@@ -22,61 +23,142 @@ func probed(name, check string, more ...string) string {
 	return script(name, forever, append(more, fmt.Sprintf("readiness: {delay: 0s, period: %v, timeout: %v, failureThreshold: 100000, startupDeadline: 1h, %s}", probePeriod, probeTimeout, check))...)
 }
 
-// faults stops a service in every way, and looks at the processes that depend on it.
-func faults(t *testing.T, s *backend, w *wrapper, names ...string) {
+// dependants are the processes whose probes ask one service.
+type dependants struct {
+	*testing.T
+	*wrapper
+	s     *backend
+	names []string
+
+	slack      time.Duration   // beyond period and timeout
+	goroutines float64         // of the wrapper, when all was well
+	took       []time.Duration // to see each fault
+}
+
+func dependOn(t *testing.T, s *backend, w *wrapper, names ...string) *dependants {
 	t.Helper()
-	up := func(what string) {
-		t.Helper()
-		for _, name := range names {
-			w.until(name, "is ready "+what, func(s state) bool { return s.Ready })
+	d := &dependants{T: t, wrapper: w, s: s, names: names, slack: probeSlack}
+	d.up("at first")
+	d.goroutines = w.metric("go_goroutines")
+	t.Cleanup(func() {
+		slices.Sort(d.took)
+		t.Logf("un-ready %v after a fault of %s (period + timeout: %v)", d.took, s.name, probePeriod+probeTimeout)
+	})
+	return d
+}
+
+// up waits until all are ready again by themselves.
+func (d *dependants) up(when string) {
+	d.Helper()
+	for _, name := range d.names {
+		d.until(name, "is ready "+when, func(s state) bool { return s.Ready })
+	}
+}
+
+// down wants each to be un-ready within one period and one timeout after began, with a reason that
+// holds why.
+func (d *dependants) down(began time.Time, what, why string) {
+	d.Helper()
+	for _, name := range d.names {
+		st := d.until(name, "is un-ready: "+what, func(s state) bool { return !s.Ready })
+		took := time.Since(began)
+		d.took = append(d.took, took.Round(time.Millisecond))
+		if took > probePeriod+probeTimeout+d.slack {
+			d.Errorf("%s was un-ready after %v: %s", name, took, what)
+		}
+		if len(st.Probes) == 0 || st.Probes[0].Error == "" || !strings.Contains(st.Probes[0].Error, why) {
+			d.Errorf("%s: %s: %+v, want the reason %q", name, what, st, why)
 		}
 	}
-	down := func(what string) {
-		t.Helper()
-		began := time.Now()
-		for _, name := range names {
-			st := w.until(name, "is un-ready "+what, func(s state) bool { return !s.Ready })
-			if len(st.Probes) == 0 || st.Probes[0].Error == "" {
-				t.Errorf("%s: no reason %s: %+v", name, what, st)
-			}
-		}
-		within(t, began, probePeriod+probeTimeout+probeSlack, "to see the "+s.name+" "+what)
-	}
-	few := func(what string) {
-		t.Helper()
-		if n := s.connections(w.pid); n > len(names) {
-			t.Errorf("%d connections of %d probes to the %s %s", n, len(names), s.name, what)
-		}
-	}
-	up("at first")
-	goroutines := w.metric("go_goroutines")
-	for range 2 {
-		s.signal(syscall.SIGSTOP)
-		down("that is paused")
-		quietly(t, 5*probePeriod, func() error { few("that is paused"); return nil })
-		s.signal(syscall.SIGCONT)
-		up("after the pause")
-		s.kill()
-		down("that was killed")
-		s.begin()
-		up("after the restart")
-		few("after the restart")
-	}
-	eventually(t, "goroutines are back", func() error {
-		if n := w.metric("go_goroutines"); n > goroutines+5 {
-			return fmt.Errorf("%v, at first %v", n, goroutines)
+}
+
+// few wants no more connections than probes, for a while.
+func (d *dependants) few(when string) {
+	d.Helper()
+	quietly(d.T, 5*probePeriod, func() error {
+		if n := d.s.connections(d.pid); n > len(d.names) {
+			return fmt.Errorf("%d connections of %d probes to the %s %s", n, len(d.names), d.s.name, when)
 		}
 		return nil
 	})
-	if st := w.states()[names[0]]; st.Restarts != 0 {
-		t.Errorf("%d restarts", st.Restarts)
+}
+
+// unharmed wants nothing to be left of the faults.
+func (d *dependants) unharmed() {
+	d.Helper()
+	eventually(d.T, "goroutines are back", func() error {
+		if n := d.metric("go_goroutines"); n > d.goroutines+5 {
+			return fmt.Errorf("%v, at first %v", n, d.goroutines)
+		}
+		return nil
+	})
+	for _, name := range d.names {
+		if st := d.states()[name]; st.Restarts != 0 {
+			d.Errorf("%s: %d restarts", name, st.Restarts)
+		}
 	}
+}
+
+// faults stops the service in every way.
+func (d *dependants) faults() {
+	d.Helper()
+	for range 2 {
+		d.s.signal(syscall.SIGSTOP)
+		d.down(time.Now(), "paused", "timed out")
+		d.few("that is paused")
+		d.s.signal(syscall.SIGCONT)
+		d.up("after the pause")
+		d.s.kill()
+		d.down(time.Now(), "killed", "")
+		d.s.begin()
+		d.up("after the restart")
+		d.few("after the restart")
+	}
+	d.unharmed()
+}
+
+// ended has the service end its sessions, as it does with those that were idle for long: a process
+// stays ready, unless a check was under way just then.
+func (d *dependants) ended(name string, end func()) {
+	d.Helper()
+	for range 3 {
+		end()
+		over := time.After(3 * probePeriod)
+		ready := true
+		for waiting := true; waiting; {
+			select {
+			case <-over:
+				waiting = false
+			case <-time.After(10 * time.Millisecond):
+				ready = ready && d.states()[name].Ready
+			}
+		}
+		d.up("after its session was ended")
+		if ready {
+			return
+		}
+	}
+	d.Errorf("%s was un-ready each time that the %s ended an idle session", name, d.s.name)
+}
+
+// passwords changes the password in the service to one that the probes do not have, and back.
+func (d *dependants) passwords(change func(from, to string), why string) {
+	d.Helper()
+	change(servicePassword, otherPassword)
+	d.down(time.Now(), "its password was changed", why)
+	d.few("that refuses the password")
+	change(otherPassword, servicePassword)
+	d.up("with the password that is right again")
+	d.unharmed()
 }
 
 func TestProbesOfMariaDB(t *testing.T) {
 	s := startMariaDB(t)
 	w := start(t, options{config: probed("db", "sql: {queries: [SELECT state FROM states], contains: [up, down]}"), env: []string{"MYSQL_DSN=" + s.mysqlDSN(servicePassword)}})
-	faults(t, s, w, "db")
+	d := dependOn(t, s, w, "db")
+	d.faults()
+	d.ended("db", s.mysqlEnd)
+	d.passwords(s.mysqlPassword, "Access denied")
 	w.stop()
 	noSecret(t, w)
 }
@@ -84,7 +166,35 @@ func TestProbesOfMariaDB(t *testing.T) {
 func TestProbesOfPostgreSQL(t *testing.T) {
 	s := startPostgres(t)
 	w := start(t, options{config: probed("db", "sql: {queries: [SELECT 'up'], contains: [up]}"), env: []string{"POSTGRES_DSN=" + s.postgresDSN(servicePassword)}})
-	faults(t, s, w, "db")
+	d := dependOn(t, s, w, "db")
+	d.faults()
+	d.ended("db", s.postgresEnd)
+	d.passwords(s.postgresPassword, "password authentication failed")
+	w.stop()
+	noSecret(t, w)
+}
+
+// A config with another password is given to the probes, not to the process.
+func TestAReloadGivesSQLChecksAnotherPassword(t *testing.T) {
+	my, pg := startMariaDB(t), startPostgres(t)
+	config := func(mysql, postgres string) string {
+		return probed("my", "sql: {queries: [SELECT 1], dsn: \""+my.mysqlDSN(mysql)+"\"}") + probed("pg", "sql: {queries: [SELECT 1], dsn: \""+pg.postgresDSN(postgres)+"\"}")
+	}
+	w := start(t, options{config: config(servicePassword, servicePassword)})
+	onMy, onPg := dependOn(t, my, w, "my"), dependOn(t, pg, w, "pg")
+	for range 2 {
+		w.rewrite(config(otherPassword, otherPassword))
+		began := time.Now()
+		onMy.down(began, "its config has a wrong password", "Access denied")
+		onPg.down(began, "its config has a wrong password", "password authentication failed")
+		w.rewrite(config(servicePassword, servicePassword))
+		onMy.up("with the right password")
+		onPg.up("with the right password")
+		onMy.few("after a reload")
+		onPg.few("after a reload")
+	}
+	onMy.unharmed()
+	onPg.unharmed()
 	w.stop()
 	noSecret(t, w)
 }
@@ -93,9 +203,9 @@ func TestProbesOfRabbitMQ(t *testing.T) {
 	s := startRabbitMQ(t)
 	config := probed("new", "amqp: {}") + probed("kept", "amqp: {reuseConn: true}") +
 		probed("denied", "amqp: {}", "envs: {AMQP_PROBE_RABBITMQ_PASS: wr0ng-s3cret}") +
-		probed("nowhere", "amqp: {}", fmt.Sprintf("envs: {AMQP_PROBE_RABBITMQ_DSN_TEMPLATE: 'amqp://%%v:%%v@127.0.0.1:%d/nowhere'}", s.port)) +
+		probed("nowhere", "amqp: {}", "envs: {AMQP_PROBE_RABBITMQ_DSN_TEMPLATE: '"+s.amqpTemplate()+"/nowhere'}") +
 		probed("broken", "amqp: {}", "envs: {AMQP_PROBE_RABBITMQ_DSN_TEMPLATE: 'http://%v:%v@h'}")
-	w := start(t, options{config: config, env: []string{fmt.Sprintf("AMQP_PROBE_RABBITMQ_DSN_TEMPLATE=amqp://%%v:%%v@127.0.0.1:%d", s.port)}})
+	w := start(t, options{config: config, env: s.amqpEnv()})
 	for name, want := range map[string]string{
 		"denied":  "username or password not allowed",
 		"nowhere": "vhost nowhere not found (530)",
@@ -108,9 +218,13 @@ func TestProbesOfRabbitMQ(t *testing.T) {
 	w.stop()
 	noSecret(t, w)
 
-	w = start(t, options{config: probed("new", "amqp: {}") + probed("kept", "amqp: {reuseConn: true}"), env: []string{fmt.Sprintf("AMQP_PROBE_RABBITMQ_DSN_TEMPLATE=amqp://%%v:%%v@127.0.0.1:%d", s.port)}})
-	faults(t, s, w, "new", "kept")
+	w = start(t, options{config: probed("new", "amqp: {}") + probed("kept", "amqp: {reuseConn: true}"), env: s.amqpEnv()})
+	d := dependOn(t, s, w, "new", "kept")
+	d.faults()
+	d.ended("kept", s.amqpEnd)
+	d.passwords(s.amqpPassword, "username or password not allowed")
 	w.stop()
+	noSecret(t, w)
 }
 
 // noSecret fails when a password of the tests is in what the wrapper said.

@@ -352,9 +352,14 @@ func (s *screen) control(private, text string, final byte) {
 	case 'J':
 		s.clear(n[0])
 	case 'm':
-		if s.pen = strings.Trim(s.pen+";"+text, ";"); text == "" || strings.HasPrefix(text, "0") {
-			s.pen = strings.Trim(strings.TrimPrefix(text, "0"), ";")
-		}
+		s.paint(text)
+	}
+}
+
+// paint turns the pen on or, with nothing or 0, off.
+func (s *screen) paint(text string) {
+	if s.pen = strings.Trim(s.pen+";"+text, ";"); text == "" || strings.HasPrefix(text, "0") {
+		s.pen = strings.Trim(strings.TrimPrefix(text, "0"), ";")
 	}
 }
 

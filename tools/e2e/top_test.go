@@ -17,12 +17,16 @@ func (w *wrapper) top(columns, lines int) *terminal {
 }
 
 func TestTopShowsProcessesAndDoesWhatKeysSay(t *testing.T) {
-	w := start(t, options{config: script("db", forever) + script("web", "echo hello from web; exec sleep 1000") + script("sick", "exit 3", "backoff: {initial: 1h, max: 1h}")})
+	t.Parallel()
+	w := start(t, options{config: script("db", forever) + script("web", "echo hello from web; exec sleep 1000") + script("sick", "echo no key listen >&2; exit 3", "backoff: {initial: 1h, max: 1h}")})
 	w.until("web", "is ready", func(s state) bool { return s.Ready })
 	w.in("sick", "backoff")
 	top := w.top(120, 20)
 	top.shows(`\Apod: not ready, 3 processes: 2 ready, 1 backoff\nNAME +PHASE +READY +PID +RESTARTS +FOR +CPU +MEMORY +WHY\ndb +ready +yes +\d+ +0 `)
 	top.shows(`^sick +backoff +no .* last end: exited with code 3; next start in `)
+	if r := w.must("status", "sick"); !strings.Contains(r, "last end: exited with code 3; last line: no key listen; next start in ") {
+		t.Errorf("status does not say why:\n%s", r)
+	}
 	top.shows(`^db: ready\n`) // the chosen one, in full
 	top.press("j")
 	top.shows(`^web: ready\n`)
@@ -42,7 +46,7 @@ func TestTopShowsProcessesAndDoesWhatKeysSay(t *testing.T) {
 	top.press("q") // goes back, and does not end it
 	top.shows(`^NAME +PHASE`)
 	top.press("\x1b[F") // End
-	top.shows(`^sick: last end`)
+	top.shows(`^sick: last end: exited with code 3; last line: no key listen; next`)
 	top.press("n")
 	top.shows(`WHY\nsick +backoff .*\n\n`)
 	top.press("s") // it runs no more, but will
@@ -56,6 +60,7 @@ func TestTopShowsProcessesAndDoesWhatKeysSay(t *testing.T) {
 }
 
 func TestTopUnderstandsKeysThatComeInParts(t *testing.T) {
+	t.Parallel()
 	w := start(t, options{config: script("a", forever) + script("b", forever) + script("c", forever)})
 	w.ready()
 	top := w.top(80, 10)
@@ -71,6 +76,7 @@ func TestTopUnderstandsKeysThatComeInParts(t *testing.T) {
 }
 
 func TestTopLeavesTheTerminalAsItWas(t *testing.T) {
+	t.Parallel()
 	w := start(t, options{config: script("a", forever)})
 	w.ready()
 	for name, end := range map[string]func(*terminal){
@@ -102,6 +108,7 @@ func TestTopLeavesTheTerminalAsItWas(t *testing.T) {
 }
 
 func TestTopFitsItsTerminal(t *testing.T) {
+	t.Parallel()
 	w := start(t, options{config: script("one-with-a-name-that-is-long-enough-to-be-cut-on-a-narrow-terminal", forever) + script("worker", forever, "replicas: 40")})
 	w.ready()
 	top := w.top(200, 50)
@@ -110,7 +117,7 @@ func TestTopFitsItsTerminal(t *testing.T) {
 		columns, lines := size[0], size[1]
 		top.resize(columns, lines)
 		if columns >= 20 {
-			top.shows(fmt.Sprintf(`\Apod: (?:.*\n){%d}↑↓ .*\n\z`, lines-1))
+			top.shows(fmt.Sprintf(`\Apod: (?:.*\n){%d}q quit .*\n\z`, lines-1))
 		}
 		for line := range strings.Lines(top.text()) {
 			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > columns {
@@ -131,6 +138,7 @@ func TestTopFitsItsTerminal(t *testing.T) {
 }
 
 func TestTopWithoutATerminalIsATable(t *testing.T) {
+	t.Parallel()
 	w := start(t, options{config: script("a", forever)})
 	w.ready()
 	if out := w.must("top"); !regexp.MustCompile(`\Apod: ready\nNAME .*\na +ready `).MatchString(out) || strings.Contains(out, "\x1b") {

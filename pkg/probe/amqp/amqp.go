@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
 	"strings"
@@ -236,6 +237,10 @@ func broken(ctx context.Context, doing string, start time.Time, err error) error
 
 // reason is what the broker says, or "" for what the network does.
 func reason(err error) string {
+	var file *fs.PathError
+	if errors.As(err, &file) { // of a certificate
+		return probe.Excerpt(file.Error(), 160)
+	}
 	var said *amqp.Error
 	if !errors.As(err, &said) {
 		return ""

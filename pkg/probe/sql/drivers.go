@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -18,6 +19,11 @@ import (
 // connector makes what connects, and returns the password that it uses. Its
 // errors say nothing of dsn, which may hold one: the drivers' own would quote it.
 func connector(name, dsn string, dial *dialer) (c driver.Connector, password string, err error) {
+	defer func() {
+		if recover() != nil { // mysql's, at an option that it had once
+			c, err = nil, fmt.Errorf("the data source name of %s has an option that the driver does not know any more", name)
+		}
+	}()
 	switch name {
 	case MySQL:
 		return mysqlConnector(dsn, dial)
@@ -28,9 +34,12 @@ func connector(name, dsn string, dial *dialer) (c driver.Connector, password str
 }
 
 func mysqlConnector(dsn string, dial *dialer) (driver.Connector, string, error) {
-	cfg, err := mysql.ParseDSN(dsn)
+	cfg, err := mysql.ParseDSN(slashes(dsn))
 	if err != nil {
 		return nil, "", errors.New("the data source name of mysql is not of the form user:password@tcp(host:port)/database")
+	}
+	if err := certificates(cfg); err != nil {
+		return nil, "", err
 	}
 	cfg.Logger = &mysql.NopLogger{}
 	cfg.DialFunc = dial.DialContext
@@ -89,6 +98,15 @@ func (t *tracked) Close() error {
 	delete(t.from.conns, t)
 	t.from.mu.Unlock()
 	return t.Conn.Close()
+}
+
+// SyscallConn lets mysql see, before it asks on a connection, that the server has
+// ended it meanwhile: it makes a new one then, else the check would fail.
+func (t *tracked) SyscallConn() (syscall.RawConn, error) {
+	if c, ok := t.Conn.(syscall.Conn); ok {
+		return c.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
 }
 
 var errOver = errors.New("the time of the check is over")

@@ -84,6 +84,13 @@ func TestErrorsNameTheCauseAndNoSecret(t *testing.T) {
 		"a postgres that is not there":    {Postgres, "postgres://u:s3cret@" + none + "/db", nil, "on postgres: connection refused"},
 		"a name that mysql cannot read":   {MySQL, "u:s3cret@tcp(h", nil, "data source name of mysql is not of the form"},
 		"a name that postgres cannot":     {Postgres, "postgres://u:s3cret@h:port/db", nil, "data source name of postgres is not of the form"},
+		"an option that mysql had once":   {MySQL, "u:s3cret@tcp(h)/db?strict=true", nil, "mysql has an option that the driver does not know any more"},
+		"an authority without TLS":        {MySQL, "u:s3cret@tcp(h)/db?cacertfile=/ca", nil, "which are for tls=true alone"},
+		"an authority that is not there":  {MySQL, "u:s3cret@tcp(h)/db?tls=true&cacertfile=/nowhere/ca", nil, "cacertfile of the data source name of mysql: /nowhere/ca: no such file or directory"},
+		"an authority that is none":       {MySQL, "u:s3cret@tcp(h)/db?tls=true&cacertfile=/dev/null", nil, "/dev/null holds no certificate in PEM"},
+		"a certificate without its key":   {MySQL, "u:s3cret@tcp(h)/db?tls=true&certfile=/c", nil, "has one of certfile and keyfile: wants both"},
+		"a key that is not there":         {MySQL, "u:s3cret@tcp(h)/db?tls=true&certfile=/dev/null&keyfile=/nowhere/key", nil, "/nowhere/key: no such file or directory"},
+		"a postgres without its CA":       {Postgres, "postgres://u:s3cret@" + none + "/db?sslmode=verify-full&sslrootcert=/nowhere/ca", nil, "on postgres: "},
 		"an option that postgres refuses": {Postgres, "password=s3cret sslmode=sometimes", nil, "data source name of postgres is not"},
 		"a driver that is none":           {"oracle", "s3cret", nil, `unknown driver "oracle": wants mysql or postgres`},
 		"a source that does not know":     {"", "", errors.New("MYSQL_DSN is not set"), "MYSQL_DSN is not set"},
@@ -118,4 +125,42 @@ func TestACancelledCheckIsInconclusive(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+func TestPathsMayStandInOptions(t *testing.T) {
+	for dsn, want := range map[string]string{
+		"u:p@tcp(h)/db?tls=true&cacertfile=/etc/ca": "u:p@tcp(h)/db?tls=true&cacertfile=%2Fetc%2Fca",
+		"u:a?b/c@tcp(h)/db":                         "u:a?b/c@tcp(h)/db",
+		"u:a?b/c@/db?x=/":                           "u:a?b/c@/db?x=%2F",
+		"u@unix(/s)/db":                             "u@unix(/s)/db",
+		"/db":                                       "/db",
+		"":                                          "",
+	} {
+		if got := slashes(dsn); got != want {
+			t.Errorf("%q: %q, want %q", dsn, got, want)
+		}
+	}
+}
+
+func FuzzConnectorsOfAnyName(f *testing.F) {
+	for _, dsn := range []string{
+		"u:s3cret@tcp(h:1)/db?tls=true", "u:s3cret@/db?strict=true", "u@unix(/s)/?allowOldPasswords=1&x=%zz",
+		"postgres://u:s3cret@h:1/db?sslmode=require", "host=h user=u password='s3cret' dbname=d", "host='", "?", "",
+	} {
+		f.Add(dsn)
+	}
+	f.Fuzz(func(t *testing.T, dsn string) {
+		if strings.Contains(dsn, "file") || strings.Contains(dsn, "ssl") || strings.Contains(dsn, "service") {
+			t.Skip("it may name any file")
+		}
+		for _, name := range []string{MySQL, Postgres} {
+			c, _, err := connector(name, dsn, new(dialer))
+			if (c == nil) != (err != nil) {
+				t.Errorf("%s: %v, %v", name, c, err)
+			}
+			if err != nil && len(dsn) > 12 && strings.Contains(err.Error(), dsn) {
+				t.Errorf("%s: the error holds the name: %v", name, err)
+			}
+		}
+	})
 }
