@@ -189,7 +189,7 @@ sizes: ## record the sizes of the binaries, when a growth of more than 5 % is me
 .PHONY: fault
 fault: ## locks while etcd, servers and the network fail: three runs of a minute, then defects to be found; 10 minutes
 	@FAULT=1 go test -count=1 -run '^TestACrowdOnOneKey' ./pkg/lock/etcdstore
-	@FAULT=1 go -C tools/e2e test -count=1 -timeout 40m -v -run '^(TestFaults|TestMutantsAreCaught)$$' .
+	@FAULT=1 go -C tools/e2e test -count=1 -timeout 40m -parallel 4 -v -run '^(TestFaults|TestMutantsAreCaught)$$' .
 
 .PHONY: bench
 bench: ## benchmarks, and comparisons with what Debian ships; BENCH=log for one part

@@ -78,40 +78,43 @@ func (l *ledger) recorder(t *testing.T, to string) string {
 
 // asks notes a request; nil: it is none for a lock.
 func (l *ledger) asks(r *http.Request, body []byte) *asked {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	if session, ok := strings.CutPrefix(r.URL.Path, "/v1/sessions/"); ok && r.Method == http.MethodDelete {
-		for name, owner := range l.owners {
-			if owner == session { // and what it asked for afterwards is another session's
-				l.notes.begin(lockOp{what: opRelease, key: name.key, token: name.token})
-			}
-		}
+		l.ends(session)
 		return nil
 	}
 	rest, ok := strings.CutPrefix(r.URL.Path, "/v1/locks/")
-	key, what, _ := strings.Cut(rest, "/")
+	key, verb, _ := strings.Cut(rest, "/")
+	what, known := map[string]int{"POST acquire": opAcquire, "PUT renew": opRenew, "DELETE ": opRelease}[r.Method+" "+verb]
+	if !ok || !known {
+		return nil
+	}
 	var b struct {
 		Session, Wait string
 		Token         int64
 	}
 	_ = json.Unmarshal(body, &b) // of a release it is empty
-	a := &asked{key: key, session: b.Session, waits: b.Wait != "0s"}
-	switch {
-	case ok && r.Method == http.MethodPost && what == "acquire":
-		a.what = opAcquire
-	case ok && r.Method == http.MethodPut && what == "renew":
-		a.what = opRenew
-	case ok && r.Method == http.MethodDelete && what == "":
-		a.what = opRelease
+	if what == opRelease {
 		b.Token, _ = strconv.ParseInt(r.URL.Query().Get("token"), 10, 64) // 0: no lock has it
-	default:
-		return nil
 	}
-	a.id = l.notes.begin(lockOp{what: a.what, key: key, token: b.Token})
-	if sk := (sessionKey{a.session, key}); a.what == opAcquire && l.open[sk] == 0 {
+	a := &asked{what: what, key: key, session: b.Session, waits: b.Wait != "0s"}
+	a.id = l.notes.begin(lockOp{what: what, key: key, token: b.Token})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if sk := (sessionKey{a.session, key}); what == opAcquire && l.open[sk] == 0 {
 		l.open[sk] = boottime()
 	}
 	return a
+}
+
+// ends notes that all of a session may be freed from now on.
+func (l *ledger) ends(session string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for name, owner := range l.owners {
+		if owner == session {
+			l.notes.begin(lockOp{what: opRelease, key: name.key, token: name.token})
+		}
+	}
 }
 
 // answered notes an answer.
