@@ -10,7 +10,7 @@ const idleFor = 5 * time.Minute
 
 // crew are workers that outlast a merge. To start one costs an allocation, and its stack must grow again.
 type crew struct {
-	tasks   chan task // one for each worker that is not idle any more
+	tasks   chan task // one for each worker that ceases to be idle
 	workers sync.WaitGroup
 
 	mu     sync.Mutex // guards all below
@@ -94,7 +94,7 @@ func (c *crew) next(timer *time.Timer) task {
 	if left {
 		return task{}
 	}
-	return <-c.tasks // which all that were idle are waited for with
+	return <-c.tasks // a merge counts on this worker: its task is on the way
 }
 
 // close ends all workers. Those that work are waited for.

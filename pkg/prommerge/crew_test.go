@@ -184,7 +184,7 @@ func TestWorkersDoNotOutlastTheirUse(t *testing.T) {
 		}},
 		{"some of them end when merges are smaller", func(t *testing.T, m *prommerge.Merger) {
 			merge(t, m, 100)
-			for range 1000 {
+			for range 200 {
 				time.Sleep(time.Minute)
 				merge(t, m, 3)
 			}
@@ -243,12 +243,13 @@ func gatherAll(t *testing.T, m *prommerge.Merger, targets []prommerge.Target) []
 func TestWorkersAreUsedAgain(t *testing.T) {
 	m := prommerge.New(quiet(prommerge.Options{Async: true}))
 	defer m.Close()
-	gatherAll(t, m, meeting(50))
+	targets := meeting(50)
+	gatherAll(t, m, targets)
 	before := runtime.NumGoroutine()
-	for range 1000 {
-		gatherAll(t, m, meeting(50))
+	for range 100 {
+		gatherAll(t, m, targets)
 	}
 	if after := runtime.NumGoroutine(); after > before { // goroutines of other tests may end meanwhile
-		t.Errorf("%d goroutines after 1,000 merges, %d before", after, before)
+		t.Errorf("%d goroutines after 100 merges, %d before", after, before)
 	}
 }

@@ -311,7 +311,7 @@ func TestAMergerIsSafeToUseConcurrently(t *testing.T) {
 			if i%2 == 0 {
 				accept, label = acceptUTF8, `"x.y"="1"`
 			}
-			for k := range 20 {
+			for k := range 8 {
 				in := fmt.Sprintf("# TYPE m%d gauge\nm%d{a=\"b\"} 1\nshared{c=\"%d\"} %d\n", k%5, k%5, i, k)
 				x := opened("x", textType, []byte(in))
 				x.Labels = map[string]string{"x.y": "1"}
