@@ -246,8 +246,12 @@ func TestWorkersAreUsedAgain(t *testing.T) {
 	targets := meeting(50)
 	gatherAll(t, m, targets)
 	before := runtime.NumGoroutine()
-	for range 100 {
-		gatherAll(t, m, targets)
+	for i := range 100 {
+		for _, r := range gatherAll(t, m, targets) {
+			if !r.Up {
+				t.Fatalf("merge %d: %s: %v", i, r.Name, r.Err)
+			}
+		}
 	}
 	if after := runtime.NumGoroutine(); after > before { // goroutines of other tests may end meanwhile
 		t.Errorf("%d goroutines after 100 merges, %d before", after, before)
