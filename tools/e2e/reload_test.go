@@ -46,7 +46,7 @@ var reloaded = regexp.MustCompile(`msg="the config was (not )?reloaded`)
 func reloads(w *wrapper) int { return len(reloaded.FindAllString(w.stderr.String(), -1)) }
 
 func TestReloadChangesWhatTheConfigChanges(t *testing.T) {
-	const block = "readiness: {delay: 0s, period: 100ms, startupDeadline: 1h, file: {path: %s}}"
+	const block = "readiness: {delay: 0s, period: 100ms, failureThreshold: 100000, startupDeadline: 1h, file: {path: %s}}"
 	there := write(t, "there", "")
 	kept, gone := script("kept", forever), script("gone", forever)
 	changed := func(text string) string { return script("changed", text) }
