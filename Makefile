@@ -156,7 +156,7 @@ bin/goreleaser:
 	@echo 'Building goreleaser; this takes some minutes once.'
 	@GOBIN=$(CURDIR)/bin go install -trimpath -ldflags '-s -w' $(GORELEASER)
 
-bin/sbom bin/licenses bin/vulns: $(wildcard tools/dev/*/*.go) tools/dev/go.mod
+bin/sbom bin/licenses bin/vulns bin/links: $(wildcard tools/dev/*/*.go) tools/dev/go.mod
 	@go -C tools/dev build -trimpath -ldflags '-s -w' -o ../../$@ ./$(@F)
 
 .PHONY: THIRD-PARTY-LICENSES.txt
@@ -218,7 +218,7 @@ fuzz: ## run each fuzz target for FUZZTIME (30s)
 	@scripts/fuzz.sh $(FUZZTIME)
 
 .PHONY: lint
-lint: bin/golangci-lint bin/misspell bin/licenses ## check code, modules, licences, vulnerabilities, scripts, spelling and links
+lint: bin/golangci-lint bin/misspell bin/licenses bin/links ## check code, modules, licences, vulnerabilities, scripts, spelling and links
 	@files=$$(gofmt -l .); [[ -z $$files ]] || { echo "not formatted, run gofmt -w on:" $$files >&2; exit 1; }
 	@bin/golangci-lint run ./...
 	@for d in tools/dev tools/e2e tools/e2e/textparse tools/charts; do (cd $$d && $(CURDIR)/bin/golangci-lint run --config $(CURDIR)/.golangci.yml ./...); done
@@ -227,9 +227,17 @@ lint: bin/golangci-lint bin/misspell bin/licenses ## check code, modules, licenc
 	@bin/licenses -check docs/licenses.md
 	@bin/misspell -error -i supress $$(git ls-files '*.md' .goreleaser.yaml Makefile deployment examples scripts)
 	@go test -count=1 -run '^TestTheLinksOfTheDocsLeadSomewhere$$' ./pkg/wrapper >/dev/null || go test -count=1 -run '^TestTheLinksOfTheDocsLeadSomewhere$$' ./pkg/wrapper
+	@bin/links $(LINKED)
 	@scripts/packages.sh 'the check of shell scripts' $(LINT_PACKAGES)
-	@if command -v shellcheck >/dev/null; then shellcheck .ci/run scripts/*.sh; fi
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run scripts/*.sh scripts/buildx/docker; fi
 	@$(MAKE) lint-vulnerabilities
+
+# What has links out of the repository.
+LINKED = $$(git ls-files '*.md' '*.yaml' '*.json' '*.service' deployment/docker | grep -v testdata)
+
+.PHONY: links
+links: bin/links ## ask every link of the docs whether it is still there; needs a network
+	@bin/links -online $(LINKED)
 
 # Asks the database of vulnerabilities of Go. Where that cannot be reached it says so, and fails only with RELEASE=1.
 .PHONY: lint-vulnerabilities
