@@ -108,6 +108,11 @@ bin/loki: tools/backends/loki/go.mod tools/backends/loki/go.sum
 	@CGO_ENABLED=0 nice go -C tools/backends/loki build -trimpath -ldflags '-s -w' -o ../../../bin/ github.com/grafana/loki/v3/cmd/loki
 	@touch $@
 
+.PHONY: test-docker
+test-docker: ## the commands of the docs for Docker alone: compiles all of it in a container, some minutes
+	@scripts/packages.sh 'builds in containers' docker.io busybox-static curl iptables git make
+	@DOCKER_COMPILE=1 go -C tools/e2e test -count=1 -timeout 45m -v -run '^TestTheDockerCommandsOfTheDocs$$' .
+
 .PHONY: test-loki
 test-loki: bin/loki ## the sink against a real Loki, which is built first
 	@LOKI=$(CURDIR)/bin/loki go test -tags backends -count=1 -v -run '^TestLoki' ./pkg/sink/loki
@@ -176,6 +181,11 @@ release-check: bin/goreleaser ## check what a release needs: the config, a snaps
 	@bin/goreleaser check
 	@$(MAKE) snapshot
 	@scripts/snapshot-check.sh
+
+.PHONY: release-images
+release-images: bin/goreleaser ## let goreleaser build the images of a release in a Docker of its own, and run them
+	@scripts/packages.sh 'builds of images' docker.io git make
+	@GORELEASER=$(CURDIR)/bin/goreleaser go -C tools/e2e test -count=1 -timeout 45m -v -run '^TestGoreleaserBuildsTheImages$$' .
 
 .PHONY: release
 release: bin/goreleaser ## publish the tag that is checked out; docs/releasing.md says what it needs

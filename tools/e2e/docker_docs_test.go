@@ -36,7 +36,7 @@ var dockerExamples = []example{
 	{
 		page: "README.md", blocks: []string{"docker build -t process-wrapper "}, first: dockerMachine, tree: true,
 		serves: []lasting{{"docker run --rm -p 8111:8111", "all processes are ready"}},
-		change: []string{"curl localhost", "curl -sf localhost", "  # in another terminal", "; docker run --rm process-wrapper -version; docker image inspect -f '{{.Config.Entrypoint}}' process-wrapper"},
+		change: []string{"curl localhost", "curl -sf localhost", "  # in another terminal", "; docker run --rm process-wrapper -version; docker image inspect -f '{{.Config.Entrypoint}}' process-wrapper #"},
 		says:   []string{`(?m)^ok`, `process-wrapper \S+ \(commit [0-9a-f]{12} of `, `(?m)^\[/usr/local/bin/process-wrapper\]`},
 	},
 	{
