@@ -108,6 +108,11 @@ bin/loki: tools/backends/loki/go.mod tools/backends/loki/go.sum
 	@CGO_ENABLED=0 nice go -C tools/backends/loki build -trimpath -ldflags '-s -w' -o ../../../bin/ github.com/grafana/loki/v3/cmd/loki
 	@touch $@
 
+.PHONY: test-docker
+test-docker: ## the commands of the docs for Docker alone: compiles all of it in a container, some minutes
+	@scripts/packages.sh 'builds in containers' docker.io busybox-static curl iptables git make
+	@DOCKER_COMPILE=1 go -C tools/e2e test -count=1 -timeout 45m -v -run '^TestTheDockerCommandsOfTheDocs$$' .
+
 .PHONY: test-loki
 test-loki: bin/loki ## the sink against a real Loki, which is built first
 	@LOKI=$(CURDIR)/bin/loki go test -tags backends -count=1 -v -run '^TestLoki' ./pkg/sink/loki
@@ -156,7 +161,7 @@ bin/goreleaser:
 	@echo 'Building goreleaser; this takes some minutes once.'
 	@GOBIN=$(CURDIR)/bin go install -trimpath -ldflags '-s -w' $(GORELEASER)
 
-bin/sbom bin/licenses bin/vulns: $(wildcard tools/dev/*/*.go) tools/dev/go.mod
+bin/sbom bin/licenses bin/vulns bin/links: $(wildcard tools/dev/*/*.go) tools/dev/go.mod
 	@go -C tools/dev build -trimpath -ldflags '-s -w' -o ../../$@ ./$(@F)
 
 .PHONY: THIRD-PARTY-LICENSES.txt
@@ -176,6 +181,11 @@ release-check: bin/goreleaser ## check what a release needs: the config, a snaps
 	@bin/goreleaser check
 	@$(MAKE) snapshot
 	@scripts/snapshot-check.sh
+
+.PHONY: release-images
+release-images: bin/goreleaser ## let goreleaser build the images of a release in a Docker of its own, and run them
+	@scripts/packages.sh 'builds of images' docker.io git make
+	@GORELEASER=$(CURDIR)/bin/goreleaser go -C tools/e2e test -count=1 -timeout 45m -v -run '^TestGoreleaserBuildsTheImages$$' .
 
 .PHONY: release
 release: bin/goreleaser ## publish the tag that is checked out; docs/releasing.md says what it needs
@@ -218,7 +228,7 @@ fuzz: ## run each fuzz target for FUZZTIME (30s)
 	@scripts/fuzz.sh $(FUZZTIME)
 
 .PHONY: lint
-lint: bin/golangci-lint bin/misspell bin/licenses ## check code, modules, licences, vulnerabilities, scripts, spelling and links
+lint: bin/golangci-lint bin/misspell bin/licenses bin/links ## check code, modules, licences, vulnerabilities, scripts, spelling and links
 	@files=$$(gofmt -l .); [[ -z $$files ]] || { echo "not formatted, run gofmt -w on:" $$files >&2; exit 1; }
 	@bin/golangci-lint run ./...
 	@for d in tools/dev tools/e2e tools/e2e/textparse tools/charts; do (cd $$d && $(CURDIR)/bin/golangci-lint run --config $(CURDIR)/.golangci.yml ./...); done
@@ -227,9 +237,17 @@ lint: bin/golangci-lint bin/misspell bin/licenses ## check code, modules, licenc
 	@bin/licenses -check docs/licenses.md
 	@bin/misspell -error -i supress $$(git ls-files '*.md' .goreleaser.yaml Makefile deployment examples scripts)
 	@go test -count=1 -run '^TestTheLinksOfTheDocsLeadSomewhere$$' ./pkg/wrapper >/dev/null || go test -count=1 -run '^TestTheLinksOfTheDocsLeadSomewhere$$' ./pkg/wrapper
+	@bin/links $(LINKED)
 	@scripts/packages.sh 'the check of shell scripts' $(LINT_PACKAGES)
-	@if command -v shellcheck >/dev/null; then shellcheck .ci/run scripts/*.sh; fi
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run scripts/*.sh scripts/buildx/docker; fi
 	@$(MAKE) lint-vulnerabilities
+
+# What has links out of the repository.
+LINKED = $$(git ls-files '*.md' '*.yaml' '*.json' '*.service' deployment/docker | grep -v testdata)
+
+.PHONY: links
+links: bin/links ## ask every link of the docs whether it is still there; needs a network
+	@bin/links -online $(LINKED)
 
 # Asks the database of vulnerabilities of Go. Where that cannot be reached it says so, and fails only with RELEASE=1.
 .PHONY: lint-vulnerabilities

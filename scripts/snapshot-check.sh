@@ -58,4 +58,21 @@ if command -v dpkg-deb >/dev/null; then
     cmp "$temp/root/usr/lib/systemd/system/$unit.service" "deployment/systemd/$unit.service" || fail "no unit of $unit"
   done
 fi
+# The same commit once more, from a clone in another directory: archives and packages have the same bytes too.
+if [[ -n $(git status --porcelain) ]]; then
+  echo 'SKIPPED: the comparison of two snapshots, as there are changes that are in no commit.' >&2
+  [[ ${CI:-} != true ]] || fail 'CI=true: nothing may be skipped'
+else
+  git clone -q . "$temp/again"
+  mkdir -p "$temp/again/bin"
+  cp bin/goreleaser "$temp/again/bin/"
+  (cd "$temp/again" && scripts/snapshot.sh --quick >"$temp/log" 2>&1) || { tail -n 20 "$temp/log" >&2; fail 'the second snapshot failed'; }
+  compared=0
+  while read -r sum name; do
+    grep -qxF "$sum  $name" dist/checksums.txt || fail "$name has other bytes when it is made in another directory"
+    compared=$((compared + 1))
+  done <"$temp/again/dist/checksums.txt"
+  [[ $compared -ge 20 ]] || fail "only $compared files were compared"
+  echo "Two snapshots agree in $compared files."
+fi
 echo "The snapshot of $version is good."
