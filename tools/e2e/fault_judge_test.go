@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sort"
 	"testing"
 	"time"
 
@@ -110,6 +111,41 @@ func linearizable(ops []lockOp) porcupine.CheckResult {
 	return porcupine.CheckOperationsTimeout(lockModel, history, time.Minute)
 }
 
+// illegal shows for each key whose history cannot be, the last requests of the shortest part of it that
+// cannot be. Of what had no answer by then only that a lock may have ended counts.
+func illegal(ops []lockOp) (found []string) {
+	byKey := map[string][]lockOp{}
+	for _, op := range ops {
+		byKey[op.key] = append(byKey[op.key], op)
+	}
+	for key, ops := range byKey {
+		if linearizable(ops) == porcupine.Ok {
+			continue
+		}
+		slices.SortStableFunc(ops, func(a, b lockOp) int { return cmp.Compare(a.ret, b.ret) })
+		n := sort.Search(len(ops)-1, func(n int) bool {
+			part := slices.Clone(ops[:n+1])
+			for _, op := range ops[n+1:] {
+				if op.what == opExpire && op.call <= ops[n].ret {
+					op.ret = never
+					part = append(part, op)
+				}
+			}
+			return linearizable(part) != porcupine.Ok
+		})
+		found = append(found, key+" cannot be:")
+		for _, op := range ops[max(0, n-11) : n+1] {
+			found = append(found, "  "+op.String())
+		}
+	}
+	return found
+}
+
+func (o lockOp) String() string {
+	return fmt.Sprintf("client %d %s %d %s from %d to %d ms", o.client, []string{"acquire", "renew", "validate", "release", "expire"}[o.what], o.token,
+		[]string{"ok", "refused", "unknown"}[o.result], o.call/1e6, o.ret/1e6)
+}
+
 // lockLife is what became of one lock.
 type lockLife struct {
 	ops []lockOp
@@ -155,8 +191,7 @@ func culprits(ops []lockOp) (found []string) {
 		}
 		found = append(found, fmt.Sprintf("%s: token %d %s:", name.key, name.token, early))
 		for _, op := range l.ops {
-			found = append(found, fmt.Sprintf("  client %d %s %s from %d to %d ms", op.client, []string{"acquire", "renew", "validate", "release", "expire"}[op.what],
-				[]string{"ok", "refused", "unknown"}[op.result], op.call/1e6, op.ret/1e6))
+			found = append(found, "  "+op.String())
 		}
 	}
 	return found
