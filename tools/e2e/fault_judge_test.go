@@ -112,7 +112,7 @@ func linearizable(ops []lockOp) porcupine.CheckResult {
 }
 
 // illegal shows for each key whose history cannot be, the last requests of the shortest part of it that
-// cannot be. Of what had no answer by then only that a lock may have ended counts.
+// cannot be: what was answered by a time, and what was asked by then and answered later.
 func illegal(ops []lockOp) (found []string) {
 	byKey := map[string][]lockOp{}
 	for _, op := range ops {
@@ -123,18 +123,19 @@ func illegal(ops []lockOp) (found []string) {
 			continue
 		}
 		slices.SortStableFunc(ops, func(a, b lockOp) int { return cmp.Compare(a.ret, b.ret) })
-		n := sort.Search(len(ops)-1, func(n int) bool {
+		until := func(n int) []lockOp {
 			part := slices.Clone(ops[:n+1])
 			for _, op := range ops[n+1:] {
-				if op.what == opExpire && op.call <= ops[n].ret {
+				if op.call <= ops[n].ret {
 					op.ret = never
 					part = append(part, op)
 				}
 			}
-			return linearizable(part) != porcupine.Ok
-		})
+			return part
+		}
+		n := sort.Search(len(ops)-1, func(n int) bool { return linearizable(until(n)) != porcupine.Ok })
 		found = append(found, key+" cannot be:")
-		for _, op := range ops[max(0, n-11) : n+1] {
+		for _, op := range until(n)[max(0, n-11):] {
 			found = append(found, "  "+op.String())
 		}
 	}
