@@ -197,7 +197,7 @@ sizes: ## record the sizes of the binaries, when a growth of more than 5 % is me
 	@go -C tools/e2e test -count=1 -run '^TestBinariesDoNotGrowUnnoticed$$' . -record
 
 .PHONY: fault
-fault: ## locks while etcd, servers and the network fail: three runs of a minute, then defects to be found; 10 minutes
+fault: ## locks while etcd, servers, the network and holders fail: three runs of a minute, and defects to be found; 7 minutes
 	@FAULT=1 go test -count=1 -run '^TestACrowdOnOneKey' ./pkg/lock/etcdstore
 	@FAULT=1 go -C tools/e2e test -count=1 -timeout 40m -parallel 4 -v -run '^(TestFaults|TestMutantsAreCaught)$$' .
 

@@ -119,6 +119,26 @@ func TestAGuardianThatDiesIsReplaced(t *testing.T) {
 	eventually(t, "nothing is left", func() bool { return len(marked(mark)) == 0 })
 }
 
+func TestADeadGuardianIsReplacedBeforeTheNextNote(t *testing.T) {
+	r := running(t)
+	t.Cleanup(r.Dismiss)
+	c, mark := guarded(t, 3*time.Second)
+	child := start(t, r, c)
+	guardian := func() *Child {
+		r.wards.mu.Lock()
+		defer r.wards.mu.Unlock()
+		return r.wards.guardian
+	}
+	old := guardian()
+	<-time.After(2 * shortLife)
+	if err := old.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is replaced", func() bool { return guardian() != old })
+	waitFor(t, child) // at its deadline, of which the second one was told
+	eventually(t, "nothing is left", func() bool { return len(marked(mark)) == 0 })
+}
+
 // helperWrapper starts a tree that must end, and waits.
 func helperWrapper() error {
 	mark := "WARD=" + os.Getenv("WRAPPER_MARK")

@@ -7,11 +7,14 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
-	noteTime    = 20 * time.Millisecond // for a guardian to have room for a note
-	dismissTime = 2 * time.Second       // a program with the race detector takes one to end
+	noteTime    = 20 * time.Millisecond  // for a guardian without room for a note to have some
+	shortLife   = 100 * time.Millisecond // a guardian that ends sooner is not replaced before the next note
+	dismissTime = 2 * time.Second        // a program with the race detector takes one to end
 )
 
 // wards are what a guardian watches over: processes with a [Command.Deadline]. It is a process of its
@@ -21,6 +24,8 @@ type wards struct {
 	guardian *Child     // nil: there is none
 	pipe     *os.File   // to it
 	notes    map[uint64]note
+	left     chan struct{}  // closed when it is left alone
+	watching sync.WaitGroup // until a guardian is dead or left alone
 }
 
 // Extend moves the time by which a process with a [Command.Deadline] is dead, whatever becomes of us.
@@ -88,7 +93,14 @@ func (r *Reaper) tell(n note) error {
 	if w.pipe != nil && w.write(n) == nil {
 		return nil
 	}
-	w.kill() // it is gone, or hangs
+	return r.replace() // it is gone, or hangs
+}
+
+// replace has another guardian watch over what there is, and then ends the present one. The lock of
+// wards is held.
+func (r *Reaper) replace() error {
+	w := &r.wards
+	defer w.leave()()
 	if len(w.notes) == 0 {
 		return nil
 	}
@@ -103,20 +115,56 @@ func (r *Reaper) tell(n note) error {
 	return nil
 }
 
+// write does not wait where there is room, so that a time in which we did not run is not held against
+// the guardian.
 func (w *wards) write(n note) error {
-	if err := w.pipe.SetWriteDeadline(time.Now().Add(noteTime)); err != nil {
+	conn, err := w.pipe.SyscallConn()
+	if err != nil {
 		return err
 	}
-	_, err := w.pipe.Write(n.bytes())
-	return err
+	var failed error
+	err = conn.Write(func(fd uintptr) bool {
+		_, failed = unix.Write(int(fd), n.bytes())
+		return true
+	})
+	if err == nil && errors.Is(failed, unix.EAGAIN) {
+		if err := w.pipe.SetWriteDeadline(time.Now().Add(noteTime)); err != nil {
+			return err
+		}
+		_, failed = w.pipe.Write(n.bytes())
+		err = w.pipe.SetWriteDeadline(time.Time{})
+	}
+	return errors.Join(err, failed)
 }
 
-// kill ends a guardian that is of no use. What it watched over is left to the next one.
-func (w *wards) kill() {
-	if w.guardian != nil {
-		_ = w.guardian.Signal(syscall.SIGKILL) // it may be gone
-		_ = w.pipe.Close()                     // of which nothing is expected
-		w.guardian, w.pipe = nil, nil
+// leave forgets the guardian, if there is one, and returns what ends it: it is of no use any more.
+func (w *wards) leave() (end func()) {
+	c, pipe, left := w.guardian, w.pipe, w.left
+	if c == nil {
+		return func() {}
+	}
+	w.guardian, w.pipe = nil, nil
+	return func() {
+		_ = c.Signal(syscall.SIGKILL) // it may be gone
+		_ = pipe.Close()              // of which nothing is expected
+		close(left)
+	}
+}
+
+// watch has a guardian replaced that dies, or nobody would kill for us until the next note.
+func (r *Reaper) watch(c *Child, left <-chan struct{}) {
+	began := time.Now()
+	select {
+	case <-c.exited:
+	case <-left:
+		return
+	case <-r.forkers.over:
+		return
+	}
+	r.wards.mu.Lock()
+	defer r.wards.mu.Unlock()
+	if r.wards.guardian == c && time.Since(began) > shortLife {
+		_ = r.replace() // the next note tries again
 	}
 }
 
@@ -137,7 +185,9 @@ func (r *Reaper) startGuardian() error {
 	if err := r.fork(c, shimExe, []string{guardianName, r.run}, attr, []int{null, null, 2, int(take.Fd())}); err != nil {
 		return errors.Join(err, give.Close())
 	}
-	r.wards.guardian, r.wards.pipe = c, give
+	left := make(chan struct{})
+	r.wards.guardian, r.wards.pipe, r.wards.left = c, give, left
+	r.wards.watching.Go(func() { r.watch(c, left) })
 	return nil
 }
 
@@ -145,6 +195,7 @@ func (r *Reaper) startGuardian() error {
 // [Command.Deadline].
 func (r *Reaper) Dismiss() {
 	w := &r.wards
+	defer w.watching.Wait()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	g := w.guardian
@@ -160,5 +211,5 @@ func (r *Reaper) Dismiss() {
 		case <-late.C:
 		}
 	}
-	w.kill()
+	w.leave()()
 }

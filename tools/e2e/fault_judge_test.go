@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sort"
 	"testing"
 	"time"
 
@@ -41,6 +42,7 @@ type lockOp struct {
 	key                      string
 	token                    int64
 	call, ret                int64
+	queued                   int64 // since when an acquire waited for the key, 0: it did not
 }
 
 // lockModel says what a lock may do. The state is the token of the holder; 0: it is free.
@@ -110,6 +112,42 @@ func linearizable(ops []lockOp) porcupine.CheckResult {
 	return porcupine.CheckOperationsTimeout(lockModel, history, time.Minute)
 }
 
+// illegal shows for each key whose history cannot be, the last requests of the shortest part of it that
+// cannot be: what was answered by a time, and what was asked by then and answered later.
+func illegal(ops []lockOp) (found []string) {
+	byKey := map[string][]lockOp{}
+	for _, op := range ops {
+		byKey[op.key] = append(byKey[op.key], op)
+	}
+	for key, ops := range byKey {
+		if linearizable(ops) == porcupine.Ok {
+			continue
+		}
+		slices.SortStableFunc(ops, func(a, b lockOp) int { return cmp.Compare(a.ret, b.ret) })
+		until := func(n int) []lockOp {
+			part := slices.Clone(ops[:n+1])
+			for _, op := range ops[n+1:] {
+				if op.call <= ops[n].ret {
+					op.ret = never
+					part = append(part, op)
+				}
+			}
+			return part
+		}
+		n := sort.Search(len(ops)-1, func(n int) bool { return linearizable(until(n)) != porcupine.Ok })
+		found = append(found, key+" cannot be:")
+		for _, op := range until(n)[max(0, n-11):] {
+			found = append(found, "  "+op.String())
+		}
+	}
+	return found
+}
+
+func (o lockOp) String() string {
+	return fmt.Sprintf("client %d %s %d %s from %d to %d ms", o.client, []string{"acquire", "renew", "validate", "release", "expire"}[o.what], o.token,
+		[]string{"ok", "refused", "unknown"}[o.result], o.call/1e6, o.ret/1e6)
+}
+
 // lockLife is what became of one lock.
 type lockLife struct {
 	ops []lockOp
@@ -155,8 +193,7 @@ func culprits(ops []lockOp) (found []string) {
 		}
 		found = append(found, fmt.Sprintf("%s: token %d %s:", name.key, name.token, early))
 		for _, op := range l.ops {
-			found = append(found, fmt.Sprintf("  client %d %s %s from %d to %d ms", op.client, []string{"acquire", "renew", "validate", "release", "expire"}[op.what],
-				[]string{"ok", "refused", "unknown"}[op.result], op.call/1e6, op.ret/1e6))
+			found = append(found, "  "+op.String())
 		}
 	}
 	return found
@@ -176,7 +213,7 @@ const ghostTime = 15 * time.Second
 func certain(ops []lockOp, ttl time.Duration) (all []lockOp) {
 	over, grants, ghosts := facts(ops, ttl)
 	haunted := func(op lockOp) bool {
-		return slices.ContainsFunc(ghosts[op.key], func(g lockOp) bool { return g.call < op.ret && g.ret > op.call-int64(ghostTime) })
+		return slices.ContainsFunc(ghosts[op.key], func(g interval) bool { return g.start < op.ret && g.end > op.call })
 	}
 	for _, op := range ops {
 		if op.result == unknown || op.what == opAcquire && op.result == refused && haunted(op) {
@@ -197,20 +234,23 @@ func certain(ops []lockOp, ttl time.Duration) (all []lockOp) {
 	return all
 }
 
-// facts are when each lock may end at the earliest, and by key who got it and which acquires had no answer.
-func facts(ops []lockOp, ttl time.Duration) (over map[lockName]int64, grants, ghosts map[string][]lockOp) {
-	over, grants, ghosts = map[lockName]int64{}, map[string][]lockOp{}, map[string][]lockOp{}
+// facts are when each lock may end at the earliest, and by key who got it and when one may have had it who was not told.
+func facts(ops []lockOp, ttl time.Duration) (over map[lockName]int64, grants map[string][]lockOp, ghosts map[string][]interval) {
+	over, grants, ghosts = map[lockName]int64{}, map[string][]lockOp{}, map[string][]interval{}
 	for _, op := range ops {
 		if op.result == done && (op.what == opAcquire || op.what == opRenew) {
 			over[op.name()] = max(over[op.name()], op.call+int64(ttl))
 		}
 	}
 	for _, op := range ops {
+		if op.queued > 0 { // the server may have tried, and undone it for a lease that was about to end
+			ghosts[op.key] = append(ghosts[op.key], interval{start: op.queued, end: op.ret})
+		}
 		switch {
 		case op.what == opRelease && op.result == unknown && over[op.name()] > 0:
 			over[op.name()] = min(over[op.name()], op.call)
 		case op.what == opAcquire && op.result == unknown:
-			ghosts[op.key] = append(ghosts[op.key], op)
+			ghosts[op.key] = append(ghosts[op.key], interval{start: op.call, end: op.ret + int64(ghostTime)})
 		case op.what == opAcquire && op.result == done:
 			grants[op.key] = append(grants[op.key], op)
 		}
@@ -236,6 +276,8 @@ func TestJudges(t *testing.T) {
 		"refused while free":        {[]lockOp{{what: opAcquire, result: refused, key: "k", call: 0, ret: 1}}, porcupine.Illegal},
 		"refused by a ghost": {[]lockOp{{what: opAcquire, result: unknown, key: "k", call: 0, ret: 1},
 			{what: opAcquire, result: refused, key: "k", call: 2, ret: 3}, acquire(2, 6, 4, 5)}, porcupine.Ok},
+		"refused while another waits": {[]lockOp{{what: opAcquire, result: refused, key: "k", call: 2, ret: 3},
+			{what: opAcquire, key: "k", token: 6, call: 4, ret: 5, queued: 1}}, porcupine.Ok},
 		"freed by another's release":           {[]lockOp{acquire(1, 5, 0, 1), {what: opRelease, result: unknown, key: "k", token: 4, call: 2, ret: 3}, acquire(2, 6, 4, 5)}, porcupine.Illegal},
 		"freed by a release without an answer": {[]lockOp{acquire(1, 5, 0, 1), {what: opRelease, result: unknown, key: "k", token: 5, call: 2, ret: 3}, acquire(2, 6, 4, 5)}, porcupine.Ok},
 		"freed before such a release":          {[]lockOp{acquire(1, 5, 0, 1), acquire(2, 6, 2, 3), {what: opRelease, result: unknown, key: "k", token: 5, call: 4, ret: 5}}, porcupine.Illegal},

@@ -134,6 +134,16 @@ var plots = map[string]func(s *stage){
 		s.passes(time.Second)
 		s.a.signal(syscall.SIGCONT)
 	},
+	"process-wrapper hangs with its second guardian": func(s *stage) {
+		s.enter(s.ways(), s.ways())
+		send(syscall.SIGKILL, s.guarded.guardian)
+		s.renews(true)
+		s.renews(true)
+		s.a.signal(syscall.SIGSTOP)
+		s.runs(1)
+		s.passes(time.Second)
+		s.a.signal(syscall.SIGCONT)
+	},
 	"process-wrapper is killed": func(s *stage) {
 		s.enter(s.ways(), s.ways())
 		s.renews(true)
@@ -156,7 +166,7 @@ var mutants = []struct{ name, plot, command, file, old, new string }{
 	{"no deadline of process-wrapper", "the network is lost while the guardian hangs", "process-wrapper", "pkg/lease/guard.go",
 		`h.alarm.set(h.deadline())`, `h.alarm.set(h.deadline() + time.Hour)`},
 	{"no local deadline at all", "the network is lost at once", "process-wrapper", "pkg/lease/lock.go",
-		`l.until.Store(int64(max(l.Until(), sent+l.req.TTL-l.req.margin())))`, `l.until.Store(int64(sent + time.Hour))`},
+		`sent+l.req.TTL-l.req.margin()`, `sent+time.Hour`},
 	{"deadline counted from the answer", "an answer comes late and is the last", "process-wrapper", "pkg/lease/lock.go",
 		`l.acknowledged(sent)`, `l.acknowledged(max(sent, Boottime()))`},
 	{"no deadline of the guardian", "process-wrapper hangs", "process-wrapper", "pkg/command/guardian_linux.go",

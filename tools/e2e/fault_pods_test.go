@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -155,33 +156,47 @@ func (p *faultPod) fault(ctx context.Context) {
 	}
 	switch kind {
 	case 0:
-		p.w.did("a holder is killed")
+		p.did("a holder is killed")
 		send(syscall.SIGKILL, f.tree[p.rand.IntN(len(f.tree))])
 	case 1:
-		p.w.did("a holder freezes")
+		p.did("a holder freezes")
 		send(syscall.SIGSTOP, f.tree...)
 		pause(ctx, p.long())
 		send(syscall.SIGCONT, f.tree...)
 	case 2:
-		p.w.did("a guardian is killed")
+		p.did("a guardian is killed")
 		send(syscall.SIGKILL, f.guardian)
 	case 3, 4:
 		p.freeze()
 	case 5:
-		p.w.did("a wrapper is killed")
+		p.did("a wrapper is killed")
 		p.signal(syscall.SIGKILL)
 		<-p.exited
 		pause(ctx, time.Duration(p.rand.IntN(1500))*time.Millisecond)
 		p.start()
 	case 6:
-		p.w.did("a wrapper freezes")
+		p.did("a wrapper freezes")
 		p.signal(syscall.SIGSTOP)
 		pause(ctx, p.long())
 		p.signal(syscall.SIGCONT)
 	case 7:
-		p.w.did("a wrapper is stopped")
+		p.did("a wrapper is stopped")
 		p.stop()
 		p.start()
+	}
+}
+
+// did counts a fault and notes it.
+func (p *faultPod) did(what string) {
+	p.w.did(what)
+	p.note(what)
+}
+
+// note writes a line into the log of the pod, for people.
+func (p *faultPod) note(what string) {
+	if f, err := os.OpenFile(p.log, os.O_WRONLY|os.O_APPEND, 0o600); err == nil {
+		defer f.Close()
+		fmt.Fprintf(f, "time=%s test: %s, %d at %d\n", time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), what, p.cmd.Process.Pid, boottime())
 	}
 }
 
@@ -201,21 +216,13 @@ type freeze struct{ from, thaw int64 }
 // that it does no harm until then is left to the register.
 func (p *faultPod) freeze() {
 	from := boottime()
-	p.signal(syscall.SIGSTOP)
-	f := p.family()
-	for range 3 { // one that was being started comes to an end of that
-		send(syscall.SIGSTOP, append(f.tree, f.guardian)...)
-		pause(context.Background(), 2*time.Millisecond)
-		f = p.family()
+	all, names := p.halt()
+	if len(names) == 0 { // its holder had just ended, or was just being started
+		send(syscall.SIGCONT, all...)
+		return
 	}
-	var names []lockName
-	for _, pid := range f.tree {
-		if token := tokenOf(pid); token > 0 {
-			names = append(names, lockName{p.key, token})
-		}
-	}
+	p.did("a pod freezes")
 	pause(context.Background(), p.long())
-	all := append(slices.Clone(f.tree), p.cmd.Process.Pid, f.guardian)
 	p.rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	send(syscall.SIGCONT, all...)
 	thaw := boottime()
@@ -224,20 +231,52 @@ func (p *faultPod) freeze() {
 		p.w.frozen[name] = freeze{from, thaw}
 	}
 	p.w.mu.Unlock()
-	if len(names) == 0 {
-		return // the holder had just ended
-	}
-	p.w.did("a pod freezes")
-	for end := time.Now().Add(5 * time.Second); slices.ContainsFunc(f.tree, alive) && time.Now().Before(end); {
+	for end := time.Now().Add(5 * time.Second); slices.ContainsFunc(slices.Collect(maps.Keys(names)), alive) && time.Now().Before(end); {
 		pause(context.Background(), time.Millisecond)
 	}
 	p.thaws = append(p.thaws, time.Duration(boottime()-thaw))
+	p.note("a frozen tree is dead")
+}
+
+// halt stops process-wrapper and all below it. It returns who was stopped, and the locks of the tree by
+// process: none if there is a process that is not the program yet that it is to be, or that does not stop.
+func (p *faultPod) halt() (all []int, names map[int]lockName) {
+	for range 100 {
+		all, names = []int{p.cmd.Process.Pid}, map[int]lockName{}
+		send(syscall.SIGSTOP, all...)
+		stopped, f := true, p.family()
+		for _, d := range descendants(p.w.t, p.cmd.Process.Pid) {
+			send(syscall.SIGSTOP, d.pid)
+			stopped = stopped && (d.state == "T" || d.state == "Z")
+			all = append(all, d.pid)
+			if token := tokenOf(d.pid); token > 0 {
+				names[d.pid] = lockName{p.key, token}
+			}
+			if d.state != "Z" && d.pid != f.guardian && names[d.pid].token == 0 {
+				return all, nil
+			}
+		}
+		if stopped && stateOf(p.cmd.Process.Pid) == 'T' {
+			return all, names
+		}
+		pause(context.Background(), time.Millisecond)
+	}
+	return all, nil
+}
+
+// stateOf is the state of a process, 0 if it is gone.
+func stateOf(pid int) byte {
+	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if _, rest, ok := strings.Cut(string(stat), ") "); ok && rest != "" {
+		return rest[0]
+	}
+	return 0
 }
 
 // alive tells if a process is there and no zombie.
 func alive(pid int) bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	return err == nil && !strings.Contains(string(stat), ") Z ") && !strings.Contains(string(stat), ") X ")
+	state := stateOf(pid)
+	return state != 0 && state != 'Z' && state != 'X'
 }
 
 // tokenOf is the token that a holder was given, 0 if it is gone.

@@ -97,7 +97,11 @@ func (l *ledger) asks(r *http.Request, body []byte) *asked {
 		b.Token, _ = strconv.ParseInt(r.URL.Query().Get("token"), 10, 64) // 0: no lock has it
 	}
 	a := &asked{what: what, key: key, session: b.Session, waits: b.Wait != "0s"}
-	a.id = l.notes.begin(lockOp{what: what, key: key, token: b.Token})
+	op := lockOp{what: what, key: key, token: b.Token}
+	if what == opAcquire && a.waits {
+		op.queued = boottime()
+	}
+	a.id = l.notes.begin(op)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if sk := (sessionKey{a.session, key}); what == opAcquire && l.open[sk] == 0 {

@@ -134,7 +134,8 @@ func (v *faultVerdict) sound(t *testing.T, w *world) {
 		return
 	}
 	t.Errorf("porcupine says %s; %d overlaps:\n%s", v.check, len(v.overlaps), strings.Join(v.overlaps[:min(len(v.overlaps), 10)], "\n"))
-	t.Logf("what led to it:\n%s", strings.Join(culprits(certain(w.notes.ops, w.o.ttl)), "\n"))
+	history := certain(w.notes.ops, w.o.ttl)
+	t.Logf("what led to it:\n%s", strings.Join(append(culprits(history), illegal(history)...), "\n"))
 	for _, p := range w.pods {
 		if slices.ContainsFunc(v.overlaps, func(s string) bool { return strings.HasPrefix(s, p.key+":") }) {
 			t.Logf("%s.%d:\n%s", p.key, p.i, p.tail())
@@ -162,7 +163,10 @@ func (w *world) judge() faultVerdict {
 		v.overlaps = append(v.overlaps, overlaps(key, all[key])...)
 	}
 	v.overlaps = append(v.overlaps, w.readRegisters()...)
-	w.t.Logf("%d holders ran; %d late writes of clients and %d of frozen pods were refused; faults: %v", v.holders, w.notes.fenced, late, w.faults)
+	w.t.Logf("%d holders ran; %d late writes of clients and %d of frozen pods were refused", v.holders, w.notes.fenced, late)
+	for _, what := range slices.Sorted(maps.Keys(w.faults)) {
+		w.t.Logf("%3d x %s", w.faults[what], what)
+	}
 	for _, p := range w.pods {
 		v.thaws = append(v.thaws, p.thaws...)
 	}
