@@ -122,8 +122,14 @@ func touch(path string) error {
 	return nil
 }
 
-// unlink removes a file, and never a directory.
+var errNotOurs = errors.New("it is not an empty file, so not ours, and left alone")
+
+// unlink removes an empty file or a link, and nothing that may be of worth to
+// somebody.
 func unlink(path string) error {
+	if info, err := os.Lstat(path); err == nil && !info.IsDir() && info.Mode().Type() != fs.ModeSymlink && (!info.Mode().IsRegular() || info.Size() > 0) {
+		return fmt.Errorf("remove: %w", errNotOurs)
+	}
 	err := syscall.Unlink(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
 		return fmt.Errorf("remove: %w", err)

@@ -121,6 +121,8 @@ func TestReadinessFileThatCannotBeMade(t *testing.T) {
 		says  string
 	}{
 		{"a directory is in its place, and is left alone", func(p string) error { return os.Mkdir(p, 0o700) }, os.Remove, "is a directory"},
+		{"a file with something in it is in its place", func(p string) error { return os.WriteFile(p, []byte("processes: []"), 0o600) }, os.Remove, "not an empty file"},
+		{"a device is in its place, such as /dev/null", func(p string) error { return syscall.Mkfifo(p, 0o600) }, os.Remove, "not an empty file"},
 		{"a file is in the place of its directory", func(p string) error {
 			_ = os.Remove(filepath.Dir(p))
 			return os.WriteFile(filepath.Dir(p), nil, 0o600)

@@ -20,6 +20,9 @@ const (
 	closeWithin = time.Second // at the end, for requests that are being answered
 )
 
+// ErrAddress is why [Server.Listen] refuses what is no address.
+var ErrAddress = errors.New("is no address: write host:port or :port, such as :8111")
+
 var errClosing = errors.New("the server is closing")
 
 // Server serves a handler with limits on everything that a client decides.
@@ -39,11 +42,24 @@ func NewServer(handler http.Handler, log *slog.Logger) *Server {
 // Listen opens the socket, such as ":8111" for all addresses of both families.
 func (s *Server) Listen(addr string) error {
 	ln, err := net.Listen("tcp", addr)
+	if isBad(addr, err) {
+		return fmt.Errorf("HEALTH_SOCKET %q %w: %w", addr, ErrAddress, err)
+	}
 	if err != nil {
 		return fmt.Errorf("health server: listen on %q: %w (HEALTH_SOCKET sets the address, such as :8111)", addr, err)
 	}
 	s.ln = ln
 	return nil
+}
+
+// isBad says whether err, of listening, is for an address that can never be one.
+func isBad(addr string, err error) bool {
+	if bad := (*net.AddrError)(nil); errors.As(err, &bad) {
+		return true
+	}
+	_, port, _ := net.SplitHostPort(addr)
+	unknown := (*net.DNSError)(nil) // a host that is unknown may be known later
+	return errors.As(err, &unknown) && unknown.Name == "tcp/"+port
 }
 
 // Addr returns the address that Listen opened.

@@ -20,7 +20,7 @@ const (
 	milli  = int64(time.Millisecond)
 	second = int64(time.Second)
 	often  = 1_000_000 // times
-	maxID  = 1<<32 - 2 // of a user or group
+	maxID  = 1<<31 - 1 // of a user or group
 )
 
 // scalarForm is a text: numbers and booleans are taken as they are written.

@@ -33,6 +33,11 @@ func install(call *cli.Call, target string) error {
 		pairs = append(pairs, [2]string{beside, filepath.Join(filepath.Dir(dst), sibling)})
 	}
 	for _, p := range pairs {
+		if info, err := os.Lstat(p[1]); err == nil && !info.Mode().IsRegular() && info.Mode().Type() != os.ModeSymlink {
+			return cli.Usagef("install %s: it is no file (%v) and left alone: name a directory or a new file", p[1], info.Mode().Type())
+		}
+	}
+	for _, p := range pairs {
 		if err := copyFile(p[0], p[1]); err != nil {
 			return fmt.Errorf("install %s: %w", p[1], err)
 		}

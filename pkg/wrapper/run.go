@@ -174,7 +174,9 @@ func read(call *cli.Call, f *flags, env *environment, signals *signals) (*spec.C
 
 // open gets what nothing can be run without.
 func (p *pod) open(processes int) error {
-	if err := p.server.Listen(p.env.healthSocket); err != nil {
+	if err := p.server.Listen(p.env.healthSocket); errors.Is(err, api.ErrAddress) {
+		return cli.Usagef("%w", err)
+	} else if err != nil {
 		return err
 	}
 	p.log.Info("listening", "addr", p.server.Addr().String(), "processes", processes, "pid", os.Getpid(), "version", cli.ReadBuild().Version)

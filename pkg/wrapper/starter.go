@@ -69,7 +69,8 @@ func (s *starter) Start() (process.Child, error) {
 	if s.keepEnv {
 		s.env.Store(&env)
 	}
-	cmd := s.command(s.p.Exec.Argv(env), env)
+	argv := s.p.Exec.Argv(env)
+	cmd := s.command(argv, env)
 	var c child
 	for i := range s.streams {
 		if c.streams[i], err = s.streams[i].pump.Open(s.streams[i].cfg); err != nil {
@@ -86,7 +87,7 @@ func (s *starter) Start() (process.Child, error) {
 	c.exit = sync.OnceValue(func() error { return s.exit(c.Child, kills) })
 	if c.Child, err = s.reaper.Start(cmd); err != nil {
 		c.abandon()
-		return nil, &startError{err}
+		return nil, &startError{veil(err, &s.p.Exec, argv)}
 	}
 	if s.starts != nil {
 		s.starts.note(time.Now())
@@ -147,8 +148,21 @@ const outputTail = 1024
 // would be run. Its environment is the process's with that of the command.
 func (s *starter) run(ctx context.Context, e *spec.Exec, more []spec.EnvVar) (int, []byte, error) {
 	env := spec.AddEnv(spec.AddEnv(s.environment(), more), e.Envs)
-	res, err := s.reaper.Output(ctx, s.command(e.Argv(env), env), outputTail)
-	return res.Status.Code(), res.Output, err
+	argv := e.Argv(env)
+	res, err := s.reaper.Output(ctx, s.command(argv, env), outputTail)
+	return res.Status.Code(), res.Output, veil(err, e, argv)
+}
+
+// veil names the program of an error as the config does: what its $(NAME) stand
+// for may be a secret.
+func veil(err error, e *spec.Exec, argv []string) error {
+	var start *command.StartError
+	if !errors.As(err, &start) || argv[0] == e.Command[0] {
+		return err
+	}
+	veiled := *start
+	veiled.Path = strings.ReplaceAll(start.Path, argv[0], e.Command[0])
+	return &veiled
 }
 
 func lookupEnv(env []string, name string) (string, bool) {

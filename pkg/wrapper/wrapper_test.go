@@ -65,6 +65,8 @@ func TestWhatIsWrongIsRefused(t *testing.T) {
 		{env: map[string]string{"METRICS_SERVER_ADDRESS": "localhost:9999", "METRICS_EXTRA_LABELS_FILE_PATH": "/none"}, want: "environment variable METRICS_EXTRA_LABELS_FILE_PATH: open /none"},
 		{args: []string{"-drain-delay", "-1s"}, want: "a duration is negative"},
 		{args: []string{"-pyroscope-url", "localhost:4040"}, want: "-pyroscope-url is no URL: write http://host:4040"},
+		{env: map[string]string{"HEALTH_SOCKET": "localhost"}, want: `HEALTH_SOCKET "localhost" is no address: write host:port or :port`},
+		{env: map[string]string{"HEALTH_SOCKET": ":none"}, want: `HEALTH_SOCKET ":none" is no address: write host:port or :port, such as :8111: listen tcp: lookup tcp/none`},
 		{env: map[string]string{"LOG_FORMAT": "xml"}, want: `environment variable LOG_FORMAT: log format "xml" is unknown`},
 		{env: map[string]string{"CONFIG": `[{"name":"a"}]`}, want: "CONFIG:1:2: "},
 		{args: []string{"-config", "/nowhere.yaml"}, want: `read config "/nowhere.yaml": no such file or directory`},

@@ -205,9 +205,16 @@ func TestSecretsAreNotShown(t *testing.T) {
 			script("hook", forever, "postStart: {command: {entrypoint: /bin/false, envs: {Z: "+marker+"}}}") +
 			script("broken", forever, "envsFile: "+broken) +
 			"- {name: missing, entrypoint: /no/such/program, envs: {A: " + marker + "}}\n" +
+			"- {name: expanded, entrypoint: /opt/$(A)/run, envs: {A: " + marker + "}}\n" +
+			"- {name: sought, entrypoint: no-such-$(A), envs: {A: " + marker + "}}\n" +
+			script("checks", forever, "readiness: {delay: 0s, period: 100ms, failureThreshold: 1000, exec: {command: {entrypoint: /opt/$(A)/run, envs: {A: "+marker+"}}}}") +
 			script("failed", "exit 3", "envs: {A: "+marker+"}", never),
 	})
 	w.in("failed", "failed")
+	for _, name := range []string{"expanded", "sought"} {
+		w.until(name, "has a cause", func(s state) bool { return s.Restarts > 0 })
+	}
+	w.until("checks", "has failed", func(s state) bool { return len(s.Probes) > 0 && s.Probes[0].Failures > 0 })
 	w.until("check", "was restarted", func(s state) bool { return s.Restarts > 0 })
 	w.until("http", "has failed", func(s state) bool { return len(s.Probes) > 0 && s.Probes[0].Failures > 2 })
 	w.until("header", "has failed", func(s state) bool { return len(s.Probes) > 0 && s.Probes[0].Failures > 0 })

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -160,6 +161,16 @@ func TestInstallCopiesTheRunningBinary(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) > 0 {
 		t.Errorf("it left %v", left)
+	}
+	fifo := filepath.Join(dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := command(t, nil, program("process-wrapper"), "install", fifo); got.code != 2 || !strings.Contains(got.stderr, "it is no file") {
+		t.Errorf("in place of a FIFO: %+v", got)
+	}
+	if info, err := os.Lstat(fifo); err != nil || info.Mode().Type() != os.ModeNamedPipe {
+		t.Errorf("the FIFO is %v, %v", info, err)
 	}
 	if got := command(t, nil, program("process-wrapper"), "install"); got.code != 2 {
 		t.Errorf("without a target: %+v", got)

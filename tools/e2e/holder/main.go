@@ -11,6 +11,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -119,7 +120,7 @@ func (h *holder) write(now int64) (bool, error) {
 	}
 	var end [64]byte // of it: more than a line
 	n, err := h.register.ReadAt(end[:], max(info.Size()-int64(len(end)), 0))
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return false, err
 	}
 	text := bytes.TrimSpace(end[:n])
