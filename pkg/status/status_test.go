@@ -7,7 +7,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-	"unsafe"
 
 	"go.uber.org/goleak"
 )
@@ -273,11 +272,9 @@ func transitions(n int) func(*testing.B) {
 
 // The bar: a transition must not copy all states.
 func TestATransitionAmongThousandsCopiesFewStates(t *testing.T) {
-	const n = 4000
-	got := testing.Benchmark(transitions(n))
-	all := int64(n * unsafe.Sizeof(State{}))
-	if each := got.AllocedBytesPerOp(); each > all/20 {
-		t.Errorf("a transition allocates %d bytes, all states together have %d", each, all)
+	got := testing.Benchmark(transitions(4000)) // a pointer to each state would be 32,000 bytes
+	if each := got.AllocedBytesPerOp(); each > 6000 {
+		t.Errorf("a transition allocates %d bytes", each)
 	}
 	if allocs := got.AllocsPerOp(); allocs > 20 {
 		t.Errorf("a transition makes %d allocations", allocs)
