@@ -57,7 +57,8 @@ func (m *Metrics) Register(reg prometheus.Registerer, src Sources) error {
 
 // Gatherer returns what gathers all that Register publishes. It registers when it
 // is first asked, which takes a while, and what more makes then too, and then tells
-// of errors.
+// of errors. It gathers once at a time: each reads /proc on several threads, and a
+// pod that has used up its processes gets no more of them.
 func (m *Metrics) Gatherer(src Sources, more ...func() prometheus.Collector) prometheus.Gatherer {
 	registry := sync.OnceValues(func() (*prometheus.Registry, error) {
 		reg := prometheus.NewRegistry()
@@ -67,8 +68,11 @@ func (m *Metrics) Gatherer(src Sources, more ...func() prometheus.Collector) pro
 		}
 		return reg, errors.Join(errs...)
 	})
+	var turn sync.Mutex
 	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
 		reg, err := registry()
+		turn.Lock()
+		defer turn.Unlock() // also where a collector panics
 		families, gathering := reg.Gather()
 		return families, errors.Join(err, gathering)
 	})

@@ -12,10 +12,6 @@ import (
 // maxScrapes may be in flight at a time: each holds a whole page.
 const maxScrapes = 4
 
-// gatherers may read /proc at a time, for each of them blocks a thread of
-// several, and a pod that has used up its processes has no more of them.
-const gatherers = 1
-
 // textFormat is what every Prometheus reads.
 const textFormat = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -24,7 +20,6 @@ const textFormat = "text/plain; version=0.0.4; charset=utf-8"
 // who scrapes a pod needs.
 func metricsHandler(g prometheus.Gatherer, log *slog.Logger) http.Handler {
 	busy := make(chan struct{}, maxScrapes)
-	gathering := make(chan struct{}, gatherers)
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		select {
 		case busy <- struct{}{}:
@@ -33,9 +28,7 @@ func metricsHandler(g prometheus.Gatherer, log *slog.Logger) http.Handler {
 			http.Error(w, "too many scrapes at a time", http.StatusServiceUnavailable)
 			return
 		}
-		gathering <- struct{}{}
 		families, err := g.Gather()
-		<-gathering
 		if err != nil { // the rest is good
 			log.Warn("some metrics are missing", "err", err)
 		}
