@@ -30,10 +30,10 @@ func TestLocksOfOneClientAreRenewedTogether(t *testing.T) {
 	s := startServer(t)
 	const n, ttl, rounds = 10, 3 * time.Second, 5 // of a third of the TTL each
 	all := guards(t, n, ttl, s.URL)
-	before := s.asked.Load()
+	before := s.renew.Load()
 	_ = sleep(t.Context(), rounds*ttl/3)
-	if asked := s.asked.Load() - before; asked < rounds-1 || asked > 3*rounds {
-		t.Errorf("%d requests for %d locks in the time of %d renewals", asked, n, rounds)
+	if renewals := s.renew.Load() - before; renewals < rounds-1 || renewals > 3*rounds {
+		t.Errorf("%d requests to renew %d locks in the time of %d renewals", renewals, n, rounds)
 	}
 	for _, g := range all {
 		if err := g.Hold(canceled()); err != nil {

@@ -56,7 +56,7 @@ func startServer(t *testing.T) *server {
 // server is a proxy before a server, for faults.
 type server struct {
 	*httptest.Server
-	asked atomic.Int64
+	renew atomic.Int64 // requests to renew, for one or many
 	fault atomic.Pointer[fault]
 
 	mu   sync.Mutex // guards good
@@ -86,7 +86,9 @@ func front(t *testing.T, behind string) *server {
 		return nil
 	}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.asked.Add(1)
+		if r.Method == http.MethodPut {
+			s.renew.Add(1)
+		}
 		r = r.WithContext(context.WithValue(r.Context(), began{}, Boottime()))
 		if f := s.fault.Load(); f != nil {
 			(*f)(w, r, proxy)
