@@ -255,3 +255,11 @@ func TestWaitForFileEnds(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestWaitDoesNotTakeADirectoryForTheFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := Wait(t.Context(), dir, time.Hour); err == nil || !strings.Contains(err.Error(), dir+": it is a directory") {
+		t.Errorf("%v", err)
+	}
+}

@@ -15,8 +15,9 @@ const (
 )
 
 // Wait returns nil as soon as the readiness file of another process-wrapper
-// exists, and an error at the deadline or when ctx ends. It looks often at
-// first, then twice a second: the other side can do without any way to tell.
+// exists, and an error at the deadline, when ctx ends, or at once where it is
+// a directory. It looks often at first, then twice a second: the other side
+// can do without any way to tell.
 func Wait(ctx context.Context, path string, deadline time.Duration) error {
 	if path == "" {
 		return errors.New("wait: no readiness file to wait for: give one with -readiness-file")
@@ -27,7 +28,10 @@ func Wait(ctx context.Context, path string, deadline time.Duration) error {
 	tick := time.NewTimer(every)
 	defer tick.Stop()
 	for {
-		_, err := os.Stat(path)
+		info, err := os.Stat(path)
+		if err == nil && info.IsDir() {
+			return fmt.Errorf("wait for %s: it is a directory: give the file with -readiness-file", path)
+		}
 		if err == nil {
 			return nil
 		}
