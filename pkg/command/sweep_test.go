@@ -3,45 +3,72 @@
 package command
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
 
-// hold keeps a shell from ending before its background jobs have begun.
-const hold = "\nsleep 0.2"
+// trees counts those that were left, so that the programs of each can be told apart.
+var trees atomic.Int64
+
+// leaving starts a script and returns after it ended, which it does once all in the background has begun: each sleep
+// of the script runs, whose time ends in "@".
+func leaving(t *testing.T, r *Reaper, script string, env ...string) *Child {
+	t.Helper()
+	own := fmt.Sprintf("%07d%04d", os.Getpid(), trees.Add(1)) // digits behind the point
+	begun := filepath.Join(t.TempDir(), "begun")
+	c := sh(strings.ReplaceAll(script, "@", own) + "\nuntil [ -e '" + begun + "' ]; do sleep 0.01; done")
+	c.Env = append(c.Env, env...)
+	child := start(t, r, c)
+	eventually(t, "all has begun", func() bool { return sleeping(own) >= strings.Count(script, "@") })
+	write(t, begun, "", 0o600)
+	if s := waitFor(t, child); !s.Success() {
+		t.Fatal(s)
+	}
+	return child
+}
+
+// sleeping counts the processes that sleep for a time that ends so.
+func sleeping(own string) (n int) {
+	names, _ := readDirNames("/proc")
+	for _, name := range names {
+		line, _ := os.ReadFile("/proc/" + name + "/cmdline")
+		if bytes.HasPrefix(line, []byte("sleep\x00")) && bytes.HasSuffix(line, []byte(own+"\x00")) {
+			n++
+		}
+	}
+	return n
+}
 
 func TestNothingSurvivesTheExit(t *testing.T) {
 	r := running(t)
-	trees := map[string]string{
-		"a child in the group":                    "sleep 1000 &",
-		"a child in a session of its own":         "setsid sleep 1000 &",
-		"a double fork into a session of its own": "setsid sh -c 'sleep 1000 & exit' &",
-		"a double fork within the group":          "(sleep 1000 &)",
-		"a grandchild that holds stdout":          "sh -c 'sleep 1000 & wait' &",
-		"a child that renamed its group":          "set -m; sleep 1000 & set +m",
-		"a child that ignores TERM":               "sh -c 'trap \"\" TERM; while :; do sleep 1; done' &",
-		"one that ignores TERM in its session":    "setsid sh -c 'trap \"\" TERM; while :; do sleep 1; done' &",
-		"an empty environment in the group":       "env -i sleep 1000 &",
-		"an empty environment whose child knows":  `C="$PROCESS_WRAPPER_COOKIE"; setsid env -i sh -c "PROCESS_WRAPPER_COOKIE='$C' sleep 1000 & wait" &`,
-		"a tree below a setsid child":             "setsid sh -c 'sleep 1000 & sh -c \"sleep 1000 & wait\" & wait' &",
-		"one that keeps forking":                  "setsid sh -c 'while :; do sleep 0.01; done' &",
-	}
-	for name, script := range trees {
+	for name, script := range map[string]string{
+		"a child in the group":                    "sleep 1000.@ &",
+		"a child in a session of its own":         "setsid sleep 1000.@ &",
+		"a double fork into a session of its own": "setsid sh -c 'sleep 1000.@ & exit' &",
+		"a double fork within the group":          "(sleep 1000.@ &)",
+		"a grandchild that holds stdout":          "sh -c 'sleep 1000.@ & wait' &",
+		"a child that renamed its group":          "set -m; sleep 1000.@ & set +m",
+		"a child that ignores TERM":               "sh -c 'trap \"\" TERM; while :; do sleep 1.@; done' &",
+		"one that ignores TERM in its session":    "setsid sh -c 'trap \"\" TERM; while :; do sleep 1.@; done' &",
+		"an empty environment in the group":       "env -i sleep 1000.@ &",
+		"an empty environment whose child knows":  `C="$PROCESS_WRAPPER_COOKIE"; setsid env -i sh -c "PROCESS_WRAPPER_COOKIE='$C' sleep 1000.@ & wait" &`,
+		"a tree below a setsid child":             "setsid sh -c 'sleep 1000.@ & sh -c \"sleep 1000.@ & wait\" & wait' &",
+		"one that keeps forking":                  "setsid sh -c 'while :; do sleep 0.01@; done' &",
+	} {
 		t.Run(name, func(t *testing.T) {
 			mark := "TREE=" + t.Name()
 			bystander := start(t, r, sh("setsid sleep 1000 & (sleep 1000 &); sleep 1000"))
-			c := sh(script + hold)
-			c.Env = append(c.Env, mark)
-			c.Stdout = os.Stdout
-			child := start(t, r, c)
-			if s := waitFor(t, child); !s.Success() {
-				t.Fatal(s)
-			}
+			whole := func() bool { return len(marked(cookie(r.run, bystander.seq, "test"))) >= 4 }
+			eventually(t, "another process's tree is there", whole)
+			child := leaving(t, r, script, mark)
 			const grace = 200 * time.Millisecond
 			began := time.Now()
 			n, err := child.Sweep(t.Context(), grace)
@@ -55,9 +82,7 @@ func TestNothingSurvivesTheExit(t *testing.T) {
 			if took > grace+5*time.Second {
 				t.Errorf("took %v", took)
 			}
-			if len(marked(cookie(r.run, bystander.seq, "test"))) < 4 {
-				t.Error("another process's tree was hit")
-			}
+			eventually(t, "another process's tree is whole", whole)
 		})
 	}
 }
@@ -125,8 +150,7 @@ func TestSweepNeedsAnExit(t *testing.T) {
 
 func TestSweepKillsWhenContextEnds(t *testing.T) {
 	r := running(t)
-	c := start(t, r, sh("sh -c 'trap \"\" TERM; while :; do sleep 1; done' &"+hold))
-	waitFor(t, c)
+	c := leaving(t, r, "sh -c 'trap \"\" TERM; while :; do sleep 1.@; done' &")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	began := time.Now()
@@ -140,8 +164,7 @@ func TestSweepKillsWhenContextEnds(t *testing.T) {
 
 func TestSweepWaitsNoLongerThanItsOwnGrace(t *testing.T) {
 	r := running(t)
-	c := start(t, r, sh("sh -c 'trap \"\" TERM; while :; do sleep 1; done' &"+hold))
-	waitFor(t, c)
+	c := leaving(t, r, "sh -c 'trap \"\" TERM; while :; do sleep 1.@; done' &")
 	began := time.Now()
 	if n, err := c.Sweep(t.Context(), time.Hour); n == 0 || err != nil {
 		t.Errorf("swept %d, %v", n, err)

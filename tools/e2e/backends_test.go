@@ -3,6 +3,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 )
@@ -157,15 +159,28 @@ func sockets(t *testing.T, pid int) []string {
 	return inodes
 }
 
-// freePort returns a loopback port that nobody listens on.
+// The ports for programs that have to be told theirs lie below those that the kernel gives to others, so that nobody is given
+// one while its program starts, or starts again.
+const lowestPort, numPorts = 20_000, 12_000
+
+// firstPort is any of them, as other tests may run beside these; takenPorts counts from there.
+var (
+	firstPort  = rand.IntN(numPorts)
+	takenPorts atomic.Int64
+)
+
+// freePort returns a loopback port that nobody listens on, to each caller another one.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := lowestPort + (firstPort+int(takenPorts.Add(1)))%numPorts
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			_ = l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no port is free")
+	return 0
 }
 
 // The account of the tests on all services.

@@ -202,10 +202,5 @@ var cloudFaults = []string{"403", "404", "429", "500", "503", "truncated", "garb
 // nobody is the address of a server that is not there.
 func nobody(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return fmt.Sprintf("127.0.0.1:%d", freePort(t))
 }

@@ -73,7 +73,8 @@ func (d *daemon) start() error {
 
 // answers waits until the daemon does.
 func (d *daemon) answers() error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	const most = 4 * patience
+	ctx, cancel := context.WithTimeout(context.Background(), most)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -84,7 +85,7 @@ func (d *daemon) answers() error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("no answer within %v: %w: %s", patience, err, out)
+			return fmt.Errorf("no answer within %v: %w: %s", most, err, out)
 		case <-tick.C:
 		}
 	}
@@ -142,7 +143,7 @@ func (d *daemon) run(t *testing.T, args ...string) string {
 	t.Helper()
 	id := d.do(t, append([]string{"run", "-d"}, args...)...)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), 4*patience)
 		defer cancel()
 		if t.Failed() {
 			logs, _ := d.client(ctx, "logs", id).CombinedOutput()

@@ -46,12 +46,13 @@ var examples = []example{
 			// It waits, so what it says comes after the next command.
 			{"curl -H 'Metadata-Flavor: Google' 'http://localhost:8989/computeMetadata/v1/instance/preempted?wait", `^$|Total|TRUE`},
 		},
-		says: []string{`FALSE`, `TRUE`},
+		change: []string{"ctl preempt", "ctl wait waiting=1; metadata-mock ctl preempt; until grep -q TRUE /tmp/terminal2; do sleep 0.1; done #"},
+		says:   []string{`FALSE`, `TRUE`},
 	},
 	{
 		page: "docs/metrics-server.md", blocks: []string{"metrics-server -loki-address", "echo '"}, needs: []string{"nc"},
 		serves: []lasting{{"metrics-server", "listening"}},
-		change: []string{"metric-server.sock", "metric-server.sock; sleep 0.2; curl -s http://127.0.0.1:9099/metrics"},
+		change: []string{"metric-server.sock", "metric-server.sock; until [[ $(curl -s http://127.0.0.1:9099/metrics | grep -c ^jobs_done) -ge 3 ]]; do sleep 0.1; done; curl -s http://127.0.0.1:9099/metrics"},
 		says:   []string{`jobs_done\{data_source=":9999",job="backup"\} 1`, `jobs_done\{data_source=":9999"\} 1`, `jobs_done\{data_source="[^:]*"\} 1`},
 	},
 	{page: "docs/observability.md", blocks: []string{"promtool check"}, tree: true, needs: []string{"promtool"}, says: []string{`SUCCESS: \d+ rules found`}},
@@ -63,7 +64,7 @@ var examples = []example{
 	{
 		page: "docs/preemption.md", blocks: []string{"go run cmd/metadata-mock", "HANDLE_PREEMPTION=true", "curl localhost:8111/readiness "}, tree: true, needs: []string{"go"},
 		serves: []lasting{{"go run cmd/metadata-mock", "listening"}, {"HANDLE_PREEMPTION", "listening"}},
-		change: []string{"/control/preempt", "/control/preempt; sleep 0.2"},
+		change: []string{"/control/preempt", "/control/preempt; while curl -sf localhost:8111/readiness >/dev/null; do sleep 0.1; done"},
 		says:   []string{`(?m)^ok`, `pod: preempted: GCE takes this machine away`, `process_wrapper_preempt\w* 1`},
 	},
 	{

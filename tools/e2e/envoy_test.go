@@ -208,12 +208,13 @@ func newMesh(t *testing.T) *mesh {
 	return m
 }
 
-// load sends requests from many clients, each over a connection that it keeps, and returns how
-// many failed. Half of them are sent before half is called.
+// load sends so many requests, or more, from many clients, each over a connection that it keeps, and returns
+// how many failed. Half of them are sent before half is called, and some after it has returned.
 func (m *mesh) load(t *testing.T, requests int, half func()) (failed int) {
 	t.Helper()
-	const clients = 50
+	const clients, after = 50, 5
 	var sent, bad atomic.Int64
+	var over atomic.Bool
 	var once sync.Once
 	var first atomic.Pointer[string]
 	var wg sync.WaitGroup
@@ -222,9 +223,12 @@ func (m *mesh) load(t *testing.T, requests int, half func()) (failed int) {
 			transport := &http.Transport{MaxIdleConnsPerHost: 1}
 			defer transport.CloseIdleConnections()
 			client := http.Client{Transport: transport, Timeout: patience}
-			for range requests / clients {
+			for i, left := 0, after; i < requests/clients || left > 0; i++ {
+				if over.Load() {
+					left--
+				}
 				if sent.Add(1) > int64(requests/2) {
-					once.Do(func() { wg.Go(half) })
+					once.Do(func() { wg.Go(func() { half(); over.Store(true) }) })
 				}
 				if err := whole(&client, m.inbound); err != nil {
 					bad.Add(1)
@@ -254,6 +258,9 @@ func whole(client *http.Client, url string) error {
 	return nil
 }
 
+// drains says whether the log says that Envoy does.
+func drains(w *wrapper) bool { return strings.Contains(w.stderr.String(), `msg="Envoy drains"`) }
+
 func TestWhatBecomesOfConnectionsWhenEnvoyIsDrained(t *testing.T) {
 	for _, tt := range []struct {
 		query         string
@@ -275,17 +282,20 @@ func TestWhatBecomesOfConnectionsWhenEnvoyIsDrained(t *testing.T) {
 				requests = 10000
 			}
 			failed := m.load(t, requests, func() {
+				for end := time.Now().Add(patience); m.inFlight.Load() == 0 && time.Now().Before(end); {
+					<-time.After(time.Millisecond)
+				}
 				if m.inFlight.Load() == 0 {
 					t.Error("nothing is in flight")
 				}
 				c.preempt()
-			})
-			eventually(t, "Envoy drains", func() error {
-				if !strings.Contains(w.stderr.String(), `msg="Envoy drains"`) {
-					return errors.New("the log does not say so")
+				for end := time.Now().Add(patience); !drains(w) && time.Now().Before(end); {
+					<-time.After(time.Millisecond)
 				}
-				return nil
 			})
+			if !drains(w) {
+				t.Fatal("Envoy was not drained, as the log says")
+			}
 			if !tt.lose && failed > 0 {
 				t.Errorf("%d of %d requests failed", failed, requests)
 			}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -56,13 +58,19 @@ func TestAbandonedWaitsLeaveNoGoroutine(t *testing.T) {
 
 func TestWaitAnswersWhenReadyAndAtItsLimit(t *testing.T) {
 	t.Parallel()
-	w := start(t, options{config: script("it", "sleep 1000", "readiness: {delay: 1s, period: 1h, exec: {command: {entrypoint: /bin/true}}}")})
+	well := filepath.Join(t.TempDir(), "well")
+	w := start(t, options{config: script("it", "sleep 1000", "readiness: {delay: 0s, period: 50ms, failureThreshold: 100000, file: {path: "+well+"}}")})
 	began := time.Now()
 	if status, body := w.get("/readiness?wait=100ms"); status != 503 {
 		t.Errorf("%d within 100 ms: %s", status, body)
 	}
+	made := make(chan error, 1)
+	time.AfterFunc(500*time.Millisecond, func() { made <- os.WriteFile(well, nil, 0o600) })
 	if status, body := w.get("/readiness?wait"); status != 200 {
 		t.Errorf("%d at last: %s", status, body)
+	}
+	if err := <-made; err != nil {
+		t.Fatal(err)
 	}
 	within(t, began, 15*time.Second, "ready")
 	if status, _ := w.get("/readiness?wait=soon"); status != 400 {

@@ -211,7 +211,7 @@ func TestSkippedProcessIsNotCounted(t *testing.T) {
 func TestUnreadyForTooLongIsDead(t *testing.T) {
 	t.Parallel()
 	w := start(t, options{config: script("it", forever,
-		"readiness: {delay: 0s, period: 50ms, failureThreshold: 100000, startupDeadline: 1s, file: {path: /no/such/file}}")})
+		"readiness: {delay: 0s, period: 50ms, failureThreshold: 100000, startupDeadline: 3s, file: {path: /no/such/file}}")})
 	w.in("it", "running")
 	w.says(503, 200)
 	eventually(t, "/liveness turns bad", func() error {

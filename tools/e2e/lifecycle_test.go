@@ -38,10 +38,15 @@ func ordered(t *testing.T, text string, lines ...string) {
 
 func TestProcessesStartInOrderAndStopInReverse(t *testing.T) {
 	t.Parallel()
-	server := `trap 'sleep 0.2; echo stops; exit 0' TERM; echo starts; sleep 1000 & wait`
-	w := start(t, options{config: script("web", server, "dependsOn: [api]") +
-		script("api", server, "dependsOn: [{name: db, condition: started}, {name: migrate, condition: completed}]") +
-		script("db", server) + script("migrate", "sleep 0.3; echo migrated", "restartPolicy: never", "dependsOn: [db]")})
+	dir := t.TempDir()
+	server := func(name string, more ...string) string { // ready when it has said that it starts
+		file := filepath.Join(dir, name)
+		more = append(more, "readiness: {delay: 0s, period: 20ms, failureThreshold: 100000, file: {path: "+file+"}}")
+		return script(name, `trap 'sleep 0.2; echo stops; exit 0' TERM; echo starts; : >`+file+`; sleep 1000 & wait`, more...)
+	}
+	w := start(t, options{config: server("web", "dependsOn: [api]") +
+		server("api", "dependsOn: [{name: db, condition: started}, {name: migrate, condition: completed}]") +
+		server("db") + script("migrate", "sleep 0.3; echo migrated", "restartPolicy: never", "dependsOn: [db]")})
 	w.ready()
 	if got := w.stop(); got != 0 {
 		t.Errorf("exit code %d", got)
@@ -127,7 +132,8 @@ func TestStopSignalAndTimeoutOfAProcess(t *testing.T) {
 	t.Parallel()
 	w := start(t, options{args: []string{"-graceful-shutdown-deadline", "1m"}, config: script("usr1", `trap 'echo stops; exit 0' USR1; trap '' TERM; echo starts; while :; do sleep 0.1; done`, "stopSignal: SIGUSR1") +
 		script("mule", stubborn, "stopTimeout: 500ms")})
-	w.ready()
+	w.stdout.waitFor(t, awake)
+	w.stdout.waitFor(t, regexp.MustCompile(`msg="starts"`))
 	began := time.Now()
 	w.stop()
 	within(t, began, 15*time.Second, "the end")

@@ -47,17 +47,20 @@ func TestHandOversAfterADrain(t *testing.T) {
 	}
 }
 
-// handOvers returns how long after the last sign of a holder the next one was started. That is a shell, as the holder itself takes
-// longer to start than all else: it is this test's binary.
+// begins has a shell say that a holder begins, as the holder itself takes longer to start than all else: it is this test's binary.
+func begins(config string) string {
+	self, rest, _ := strings.Cut(strings.TrimPrefix(config, "- name: job\n  entrypoint: "), "\n")
+	return "- name: job\n  entrypoint: /bin/sh\n  args: [-c, 'echo > \"$" + holderFile + ".begun\"; exec " + self + "']\n" + rest
+}
+
+// handOvers returns how long after the last sign of a holder the next one was started.
 func handOvers(t *testing.T, s *lockServer, key string, ttl, drain time.Duration, rounds int) (gaps []time.Duration) {
 	t.Helper()
 	var files []string // of each pod one, as reading takes its time
 	pod := func() *wrapper {
 		config, file := holder(t, "ttlDuration: "+ttl.String()+", key: "+key, "  "+holderDrain+": "+drain.String(), "stopTimeout: 9s")
-		self, rest, _ := strings.Cut(strings.TrimPrefix(config, "- name: job\n  entrypoint: "), "\n")
-		config = "- name: job\n  entrypoint: /bin/sh\n  args: [-c, ': > \"$" + holderFile + ".begun\"; exec " + self + "']\n" + rest
 		files = append(files, file)
-		return lockWrapper(t, config, s.url)
+		return lockWrapper(t, begins(config), s.url)
 	}
 	present := pod()
 	holds(t, files[0], 1)
@@ -88,7 +91,7 @@ func handOvers(t *testing.T, s *lockServer, key string, ttl, drain time.Duration
 	return gaps
 }
 
-// begun is when the shell before a holder ran, by sinceBoot and on a grid of 4 ms or so.
+// begun is when the shell before the last holder ran, by sinceBoot and on a grid of 4 ms or so.
 func begun(t *testing.T, file string) time.Duration {
 	t.Helper()
 	info, err := os.Stat(file + ".begun")

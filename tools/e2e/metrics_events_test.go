@@ -3,7 +3,6 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -125,12 +124,7 @@ func TestEventsReachBothStores(t *testing.T) {
 // victoria runs a store and returns its address.
 func victoria(t *testing.T, path string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	_ = l.Close()
+	address := nobody(t)
 	cmd := exec.Command(path, "-storageDataPath="+t.TempDir(), "-httpListenAddr="+address, "-loggerLevel=ERROR", "-loki.disableMessageParsing", "-inmemoryDataFlushInterval=1s")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

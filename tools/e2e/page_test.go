@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"html"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -35,7 +36,7 @@ func browser(t *testing.T, more ...chromedp.ExecAllocatorOption) context.Context
 	t.Helper()
 	needs(t, "chromium")
 	flags := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath("chromium"), chromedp.NoSandbox,
-		chromedp.UserDataDir(t.TempDir()), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
+		chromedp.UserDataDir(t.TempDir()), chromedp.WSURLReadTimeout(2*patience), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
 	allocator, cancel := chromedp.NewExecAllocator(t.Context(), append(flags, more...)...)
 	t.Cleanup(cancel)
 	ctx, cancel := chromedp.NewContext(allocator)
@@ -113,6 +114,7 @@ func TestPageAndTopInAllPhases(t *testing.T) {
 			top.restored(0)
 		}
 		w.signal(syscall.SIGTERM)
+		w.stderr.waitFor(t, regexp.MustCompile(`msg="leaving service"`))
 		w.photograph(light, 80, filepath.Join(shots, fmt.Sprintf("page-%d-80-leaving.png", n)), []string{"leaving service"})
 		w.signal(syscall.SIGTERM)
 		w.wait()
@@ -205,10 +207,12 @@ func TestPageWorksWithoutScripts(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
-	text := make([]byte, 1<<16)
-	n, _ := response.Body.Read(text) // the page is small
+	text, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, want := range []string{`<noscript><meta http-equiv="refresh"`, `<th scope="row">web</th>`, ">ready</span>"} {
-		if !strings.Contains(string(text[:n]), want) {
+		if !strings.Contains(string(text), want) {
 			t.Errorf("%q is missing", want)
 		}
 	}

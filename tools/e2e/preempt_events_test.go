@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"testing"
@@ -110,10 +111,10 @@ func TestAPreemptionIsOneEventWhateverElseHappens(t *testing.T) {
 func TestPreemptionAndSIGTERMAtTheSameTimeAreOneEvent(t *testing.T) {
 	t.Parallel()
 	for range 10 {
-		s, c := newMetricsServer(t), newCloud(t)
+		s, c, leave := newMetricsServer(t), newCloud(t), filepath.Join(t.TempDir(), "leave")
 		w := start(t, options{
-			env:    c.env("METRICS_SERVER_ADDRESS=" + s.conn.LocalAddr().String()),
-			config: script("w", `trap 'sleep 0.3; exit 0' TERM; echo awake; sleep 1000 & wait`),
+			env:    c.env("METRICS_SERVER_ADDRESS="+s.conn.LocalAddr().String(), "LEAVE="+leave),
+			config: script("w", leavesLate),
 		})
 		w.stdout.waitFor(t, awake)
 		c.watched()
@@ -121,10 +122,18 @@ func TestPreemptionAndSIGTERMAtTheSameTimeAreOneEvent(t *testing.T) {
 		wg.Go(c.preempt)
 		w.signal(syscall.SIGTERM)
 		wg.Wait()
+		w.stderr.waitFor(t, takenAway)
+		allow(t, leave)
 		if got := w.wait(); got != 0 {
 			t.Errorf("exit code %d", got)
 		}
-		<-time.After(50 * time.Millisecond)
+		eventually(t, "both events are here", func() error {
+			if p, e := s.sum("preempted", "event"), s.sum("termination", "event"); p == 0 || e == 0 {
+				return fmt.Errorf("%v and %v", p, e)
+			}
+			return nil
+		})
+		<-time.After(50 * time.Millisecond) // in which there could be more
 		if s.sum("preempted", "event") != 1 || s.sum("termination", "event") != 1 {
 			t.Errorf("%+v", s.all)
 		}

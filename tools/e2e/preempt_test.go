@@ -174,7 +174,7 @@ func TestThePreemptionBeforeThePodIsReadyKeepsItSo(t *testing.T) {
 	w := start(t, options{env: c.env(), config: script("w", forever, "readiness: {delay: 300ms, period: 100ms, exec: {command: {entrypoint: /bin/true}}}")})
 	c.preempt()
 	w.stderr.waitFor(t, takenAway)
-	w.in("w", "ready") // if it was started
+	w.until("w", "is ready, or held back", func(s state) bool { return s.Ready || s.Phase == "waiting" })
 	quietly(t, soon, func() error {
 		if exists(w.readinessFile) {
 			return fmt.Errorf("the readiness file is there")
@@ -197,6 +197,17 @@ func drainer(t *testing.T) (env string, drains *atomic.Int64) {
 	}))
 	t.Cleanup(srv.Close)
 	return "ENVOY_DRAIN_URL=" + srv.URL + "/drain_listeners?inboundonly&graceful", drains
+}
+
+// leavesLate ends only when it is told to and the file $LEAVE is there.
+const leavesLate = `trap 'while [ ! -e "$LEAVE" ]; do sleep 0.02; done; echo clean; exit 0' TERM; echo awake; sleep 1000 & wait`
+
+// allow makes the file.
+func allow(t *testing.T, leave string) {
+	t.Helper()
+	if err := os.WriteFile(leave, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestPreemptionAndSIGTERMTogetherAreOneEnd(t *testing.T) {
@@ -222,15 +233,23 @@ func TestPreemptionAndSIGTERMTogetherAreOneEnd(t *testing.T) {
 		for _, action := range []string{"drain", "terminate"} {
 			t.Run(name+", "+action, func(t *testing.T) {
 				t.Parallel()
-				c := newCloud(t)
+				c, leave := newCloud(t), filepath.Join(t.TempDir(), "leave")
 				env, drains := drainer(t)
 				w := start(t, options{
-					env: c.env(env), args: []string{"-envoy-drain", "-preemption-action", action},
-					config: script("w", `trap 'sleep 1; echo clean; exit 0' TERM; echo awake; sleep 1000 & wait`),
+					env: c.env(env, "LEAVE="+leave), args: []string{"-envoy-drain", "-preemption-action", action},
+					config: script("w", leavesLate),
 				})
 				w.stdout.waitFor(t, awake)
 				c.watched()
 				both(c, w)
+				w.stderr.waitFor(t, takenAway)
+				eventually(t, "Envoy drains", func() error {
+					if drains.Load() == 0 {
+						return fmt.Errorf("it was not told to")
+					}
+					return nil
+				})
+				allow(t, leave)
 				if got := w.wait(); got != 0 {
 					t.Errorf("exit code %d", got)
 				}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -121,7 +122,7 @@ func (d *dependants) faults() {
 // stays ready, unless a check was under way just then.
 func (d *dependants) ended(name string, end func()) {
 	d.Helper()
-	for range 3 {
+	for range 10 { // on a busy machine a check is under way often
 		end()
 		over := time.After(3 * probePeriod)
 		ready := true
@@ -363,11 +364,14 @@ func TestHeartBeatsKeepAProcessReady(t *testing.T) {
 	}
 }
 
+// floats matches however often it has been started when somebody looks.
+var floats = regexp.MustCompile(`started ([4-9]|[1-9]\d+) times within 1h0m0s, at most 3 are good`)
+
 func TestAFloatingPIDIsNotReady(t *testing.T) {
 	w := start(t, options{config: script("flapping", "sleep 0.3", "backoff: {initial: 10ms, max: 10ms}", "readiness: {delay: 0s, period: 50ms, failureThreshold: 100000, floatingPid: {period: 1h, threshold: 3}}") +
 		script("steady", forever, "readiness: {delay: 0s, period: 50ms, floatingPid: {}}")})
 	w.until("steady", "is ready", func(s state) bool { return s.Ready })
 	w.until("flapping", "floats", func(s state) bool {
-		return !s.Ready && len(s.Probes) == 1 && strings.Contains(s.Probes[0].Error, "started 4 times within 1h0m0s, at most 3 are good")
+		return !s.Ready && len(s.Probes) == 1 && floats.MatchString(s.Probes[0].Error)
 	})
 }

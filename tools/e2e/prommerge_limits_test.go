@@ -76,7 +76,7 @@ func TestAThousandBadScrapesLeaveNothingBehind(t *testing.T) {
 	scrape(1000)
 	eventually(t, "what 1,000 scrapes held is given back", func() error {
 		g, f := held()
-		if max(g-goroutines, goroutines-g, f-files, files-f) > 5 {
+		if max(g-goroutines, f-files) > 5 { // fewer than before there may be: some were about to end then
 			return fmt.Errorf("%v goroutines and %v descriptors, %v and %v before", g, f, goroutines, files)
 		}
 		return nil

@@ -215,6 +215,13 @@ func startTLSEtcd(t *testing.T, a *authority) string {
 		"-cert", cert, "-key", key, "-ca", a.file}}
 	m.start(t)
 	t.Cleanup(m.kill)
+	eventually(t, "etcd listens", func() error {
+		conn, err := net.Dial("tcp", endpoint)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err
+	})
 	return endpoint
 }
 

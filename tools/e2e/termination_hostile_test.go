@@ -50,6 +50,7 @@ func TestASidecarEndsWhateverTheAPIServerDoes(t *testing.T) {
 		k := newKubernetes(t)
 		k.hostile = hostile
 		s := sidecar{k, start(t, options{account: k.account, env: k.env(), config: script("w", polite)}), time.Now()}
+		s.w.stdout.waitFor(t, awake)
 		s.w.ready()
 		running[name] = s
 	}

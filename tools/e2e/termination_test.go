@@ -169,6 +169,7 @@ func TestASidecarEndsWithTheMainContainers(t *testing.T) {
 			k := newKubernetes(t)
 			k.pod = pod(tt.policy, nil, nil)
 			w := start(t, options{account: k.account, env: k.env(), args: tt.args, config: script("w", polite)})
+			w.stdout.waitFor(t, awake)
 			w.ready()
 			k.change(func() { k.pod = pod(tt.policy, tt.ended, nil) })
 			if tt.ends {

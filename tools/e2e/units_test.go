@@ -60,10 +60,13 @@ func TestTheConfigOfThePackageOfPrommergeIsTaken(t *testing.T) {
 	for name, config := range map[string]string{"as it is": string(content(t, root+"/deployment/systemd/prommerge.yaml")), "with its example": text} {
 		t.Run(name, func(t *testing.T) {
 			copyTo(t, write(t, "config", config), file)
-			got := command(t, nil, "timeout", "-s", "TERM", "1", filepath.Join(bin, "prommerge"), "-config", file, "-listen", "127.0.0.1:0")
-			if !strings.Contains(got.stderr, "listening") || strings.Contains(got.stderr, "level=error") {
-				t.Errorf("%+v", got)
-			}
+			var s *server
+			t.Cleanup(func() { // when it has ended
+				if s != nil && strings.Contains(s.output.String(), "level=error") {
+					t.Error(s.output)
+				}
+			})
+			s = startServer(t, `(listening)`, program("prommerge"), "-config", file, "-listen", "127.0.0.1:0")
 		})
 	}
 }
