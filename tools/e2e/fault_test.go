@@ -134,8 +134,7 @@ func (v *faultVerdict) sound(t *testing.T, w *world) {
 		return
 	}
 	t.Errorf("porcupine says %s; %d overlaps:\n%s", v.check, len(v.overlaps), strings.Join(v.overlaps[:min(len(v.overlaps), 10)], "\n"))
-	history := certain(w.notes.ops, w.o.ttl)
-	t.Logf("what led to it:\n%s", strings.Join(append(culprits(history), illegal(history)...), "\n"))
+	t.Logf("what led to it:\n%s", strings.Join(append(culprits(w.notes.ops, w.o.ttl), illegal(w.notes.ops, w.o.ttl)...), "\n"))
 	for _, p := range w.pods {
 		if slices.ContainsFunc(v.overlaps, func(s string) bool { return strings.HasPrefix(s, p.key+":") }) {
 			t.Logf("%s.%d:\n%s", p.key, p.i, p.tail())
@@ -155,7 +154,7 @@ func (w *world) judge() faultVerdict {
 		}
 	}
 	begin := time.Now()
-	v.check = linearizable(certain(w.notes.ops, w.o.ttl))
+	v.check = linearizable(w.notes.ops, w.o.ttl)
 	w.t.Logf("%d requests, %d grants, %d without an answer; judged as %s in %s", len(w.notes.ops), v.grants, v.unknown, v.check, time.Since(begin).Round(time.Millisecond))
 	all := maps.Clone(w.notes.intervals)
 	late := w.readStamps(all, &v)
