@@ -43,6 +43,7 @@ type lockOp struct {
 	token                    int64
 	call, ret                int64
 	queued                   int64 // since when an acquire waited for the key, 0: it did not
+	together                 bool  // a renewal of several locks
 }
 
 // lockState is what a lock may be at a time. What the server does by itself are steps that may be taken at any moment: a
