@@ -85,6 +85,7 @@ type plain struct {
 	http  *http.Client
 	notes *chronicle
 	rand  *rand.Rand
+	last  lockName // that it had before, and may still have; none at first
 }
 
 // margin is what the holder's deadline is earlier than the TTL.
@@ -148,7 +149,7 @@ func (p *plain) hold(ctx context.Context, op lockOp, until int64) {
 	renewAt := op.call + int64(p.ttl)/3
 	for ctx.Err() == nil && boottime() < min(leave, until) {
 		if boottime() >= renewAt {
-			sent, gone := p.renew(ctx, op, time.Duration(until-boottime()))
+			sent, gone := p.renewAny(ctx, op, time.Duration(until-boottime()))
 			if gone {
 				break
 			}
@@ -172,6 +173,7 @@ func (p *plain) hold(ctx context.Context, op lockOp, until int64) {
 		pause(ctx, 3*time.Millisecond)
 	}
 	p.notes.held(op.key, mine)
+	p.last = op.name()
 	if p.rand.IntN(8) == 0 {
 		return // it crashes
 	}
@@ -183,6 +185,50 @@ func (p *plain) renew(ctx context.Context, op lockOp, left time.Duration) (sent 
 	id := p.notes.begin(lockOp{client: p.id, what: opRenew, key: op.key, token: op.token})
 	status := p.ask(ctx, min(p.ttl/3, left), "PUT", "/v1/locks/"+op.key+"/renew", fmt.Sprintf(`{"token":%d}`, op.token), nil)
 	return p.judge(id, status, http.StatusOK), status == http.StatusGone
+}
+
+// renewAny renews alone, or together with the lock that it had before, which is gone most times.
+func (p *plain) renewAny(ctx context.Context, op lockOp, left time.Duration) (sent int64, gone bool) {
+	if p.rand.IntN(2) == 0 {
+		return p.renew(ctx, op, left)
+	}
+	names := []lockName{op.name()}
+	if p.last.token > 0 {
+		names = append(names, p.last)
+	}
+	return p.renewTogether(ctx, left, names...)
+}
+
+// renewTogether is renew for several locks in one request; what it returns is about the first.
+func (p *plain) renewTogether(ctx context.Context, left time.Duration, names ...lockName) (sent int64, gone bool) {
+	type lock struct {
+		Key    string `json:"key"`
+		Token  int64  `json:"token"`
+		Status string `json:"status,omitempty"`
+	}
+	var in, out struct {
+		Locks []lock `json:"locks"`
+	}
+	var ids []int
+	for _, name := range names {
+		in.Locks = append(in.Locks, lock{Key: name.key, Token: name.token})
+		ids = append(ids, p.notes.begin(lockOp{client: p.id, what: opRenew, key: name.key, token: name.token, together: true}))
+	}
+	body, err := json.Marshal(in)
+	if err != nil {
+		panic(err) // strings and numbers
+	}
+	status := p.ask(ctx, min(p.ttl/3, left), "PUT", "/v1/renew", string(body), &out)
+	for i, id := range ids {
+		told := 0
+		if status == http.StatusOK && len(out.Locks) == len(names) && (lockName{out.Locks[i].Key, out.Locks[i].Token}) == names[i] {
+			told = map[string]int{"ok": http.StatusOK, "gone": http.StatusGone}[out.Locks[i].Status]
+		}
+		if at := p.judge(id, told, http.StatusOK); i == 0 {
+			sent, gone = at, told == http.StatusGone
+		}
+	}
+	return sent, gone
 }
 
 // judge notes an answer, and returns when the request was sent if it was good.

@@ -3,6 +3,7 @@ package e2e
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"sort"
@@ -20,13 +21,12 @@ type lockName struct {
 
 func (o lockOp) name() lockName { return lockName{o.key, o.token} }
 
-// What a client asks for. expire stands for what the server may do by itself.
+// What a client asks for.
 const (
 	opAcquire = iota
 	opRenew
 	opValidate
 	opRelease
-	opExpire
 )
 
 // How it was answered.
@@ -43,39 +43,118 @@ type lockOp struct {
 	token                    int64
 	call, ret                int64
 	queued                   int64 // since when an acquire waited for the key, 0: it did not
+	together                 bool  // a renewal of several locks
 }
 
-// lockModel says what a lock may do. The state is the token of the holder; 0: it is free.
-var lockModel = porcupine.Model{
-	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
-		byKey := map[string][]porcupine.Operation{}
-		for _, op := range history {
-			key := op.Input.(lockOp).key
-			byKey[key] = append(byKey[key], op)
-		}
-		var parts [][]porcupine.Operation
-		for _, part := range byKey {
-			parts = append(parts, part)
-		}
-		return parts
-	},
-	Init: func() any { return int64(0) },
-	Step: func(state, input, _ any) (bool, any) { return stepLock(state.(int64), input.(lockOp)) },
+// lockState is what a lock may be at a time. What the server does by itself are steps that may be taken at any moment: a
+// lock ends, a ghost comes or goes.
+type lockState struct {
+	holder int64        // its token; 0: the lock is free; -n: ghost n-1 has it
+	ends   int64        // when the lock of a token may end, at the earliest
+	now    int64        // the earliest that it may be
+	used   [haunts]bool // ghosts that came already
 }
 
-func stepLock(holder int64, op lockOp) (legal bool, next int64) {
-	after := map[int]int64{opAcquire: op.token, opRenew: holder, opValidate: holder, opRelease: 0, opExpire: 0}[op.what]
-	may := holder == op.token
-	if op.what == opAcquire {
-		may = holder == 0
+// haunts is how many ghosts of a key are told apart. Those after them may come again.
+const haunts = 256
+
+// lockJudge knows what of a history is not for a moment: who may have had a lock without being told, and when a release
+// was sent that had no answer.
+type lockJudge struct {
+	ttl    int64
+	ghosts map[string][]interval
+	freed  map[lockName]int64
+}
+
+func (j *lockJudge) model() porcupine.Model {
+	m := porcupine.NondeterministicModel{
+		Partition: func(history []porcupine.Operation) (parts [][]porcupine.Operation) {
+			byKey := map[string][]porcupine.Operation{}
+			for _, op := range history {
+				key := op.Input.(lockOp).key
+				byKey[key] = append(byKey[key], op)
+			}
+			return slices.Collect(maps.Values(byKey))
+		},
+		Init: func() []any { return []any{lockState{}} },
+		Step: func(state, input, _ any) (next []any) {
+			for _, s := range j.step(state.(lockState), input.(lockOp)) {
+				if s.now <= input.(lockOp).ret {
+					next = append(next, s)
+				}
+			}
+			return next
+		},
+		Hash: func(state any) uint64 { return uint64(state.(lockState).holder) },
 	}
+	return m.ToModel()
+}
+
+// step returns what may be after a request that was answered. Who has the lock stays so for as long as the answers allow it:
+// that it ends earlier allows nothing more, as it may end at every later moment, too.
+func (j *lockJudge) step(s lockState, op lockOp) []lockState {
+	s.now = max(s.now, op.call)
+	if s.holder < 0 && j.ghosts[op.key][-s.holder-1].end < s.now {
+		s = s.free(s.now)
+	}
+	acquires, refuses := op.what == opAcquire, op.result == refused
 	switch {
-	case op.what == opExpire && !may:
-		return true, holder
-	case op.result == refused:
-		return !may, holder
+	case acquires && refuses && s.holder == 0:
+		return j.haunted(s, op)
+	case acquires && !refuses:
+		s = s.free(s.ends)
+		s.holder, s.ends = op.token, j.until(op)
+	case refuses && s.holder == op.token:
+		s = s.free(s.ends)
+	case refuses: // by another
+	case s.holder != op.token:
+		return nil
+	case op.what == opRelease:
+		s = s.free(s.now)
+	case op.what == opRenew:
+		s.ends = max(s.ends, j.until(op))
 	}
-	return may, after
+	return []lockState{s}
+}
+
+// free is the state after the lock became free at a time or later.
+func (s lockState) free(at int64) lockState {
+	return lockState{now: max(s.now, at), used: s.used}
+}
+
+// until is when a lock may end at the earliest that was given or renewed by a request.
+func (j *lockJudge) until(op lockOp) int64 {
+	if at, ok := j.freed[op.name()]; ok {
+		return min(at, op.call+j.ttl)
+	}
+	return op.call + j.ttl
+}
+
+// haunted returns by which ghost a free lock may have been refused. Of those that may have come by now, the one that
+// has to go first will do: the others can follow it.
+func (j *lockJudge) haunted(s lockState, op lockOp) (next []lockState) {
+	first := -1
+	come := func(i int) {
+		after := s.free(j.ghosts[op.key][i].start)
+		after.holder = -int64(i) - 1
+		if i < haunts {
+			after.used[i] = true
+		}
+		next = append(next, after)
+	}
+	for i, g := range j.ghosts[op.key] {
+		switch {
+		case i < haunts && s.used[i] || g.end < s.now || g.start > op.ret:
+		case g.start > s.now:
+			come(i)
+		case first < 0 || g.end < j.ghosts[op.key][first].end:
+			first = i
+		}
+	}
+	if first >= 0 {
+		come(first)
+	}
+	return next
 }
 
 // interval is a time in which a holder ran, or believed that it held.
@@ -104,23 +183,29 @@ func overlaps(key string, all []interval) (found []string) {
 }
 
 // linearizable judges a history of what clients were answered.
-func linearizable(ops []lockOp) porcupine.CheckResult {
-	history := make([]porcupine.Operation, len(ops))
+func linearizable(ops []lockOp, ttl time.Duration) porcupine.CheckResult {
+	return newJudge(ops, ttl).check(ops)
+}
+
+func (j *lockJudge) check(ops []lockOp) porcupine.CheckResult {
+	var history []porcupine.Operation
 	for i, op := range ops {
-		history[i] = porcupine.Operation{ClientId: i, Input: op, Call: op.call, Return: op.ret}
+		if op.result != unknown {
+			history = append(history, porcupine.Operation{ClientId: i, Input: op, Call: op.call, Return: op.ret})
+		}
 	}
-	return porcupine.CheckOperationsTimeout(lockModel, history, time.Minute)
+	return porcupine.CheckOperationsTimeout(j.model(), history, time.Minute)
 }
 
 // illegal shows for each key whose history cannot be, the last requests of the shortest part of it that
 // cannot be: what was answered by a time, and what was asked by then and answered later.
-func illegal(ops []lockOp) (found []string) {
-	byKey := map[string][]lockOp{}
+func illegal(ops []lockOp, ttl time.Duration) (found []string) {
+	judge, byKey := newJudge(ops, ttl), map[string][]lockOp{}
 	for _, op := range ops {
 		byKey[op.key] = append(byKey[op.key], op)
 	}
 	for key, ops := range byKey {
-		if linearizable(ops) == porcupine.Ok {
+		if judge.check(ops) == porcupine.Ok {
 			continue
 		}
 		slices.SortStableFunc(ops, func(a, b lockOp) int { return cmp.Compare(a.ret, b.ret) })
@@ -134,7 +219,7 @@ func illegal(ops []lockOp) (found []string) {
 			}
 			return part
 		}
-		n := sort.Search(len(ops)-1, func(n int) bool { return linearizable(until(n)) != porcupine.Ok })
+		n := sort.Search(len(ops)-1, func(n int) bool { return judge.check(until(n)) != porcupine.Ok })
 		found = append(found, key+" cannot be:")
 		for _, op := range until(n)[max(0, n-11):] {
 			found = append(found, "  "+op.String())
@@ -144,7 +229,7 @@ func illegal(ops []lockOp) (found []string) {
 }
 
 func (o lockOp) String() string {
-	return fmt.Sprintf("client %d %s %d %s from %d to %d ms", o.client, []string{"acquire", "renew", "validate", "release", "expire"}[o.what], o.token,
+	return fmt.Sprintf("client %d %s %d %s from %d to %d ms", o.client, []string{"acquire", "renew", "validate", "release"}[o.what], o.token,
 		[]string{"ok", "refused", "unknown"}[o.result], o.call/1e6, o.ret/1e6)
 }
 
@@ -171,18 +256,25 @@ func (l *lockLife) early(name lockName, lives map[lockName]*lockLife) (how strin
 
 // culprits shows what clients saw of each lock that another one got, or that was refused to its
 // holder, before it could have ended.
-func culprits(ops []lockOp) (found []string) {
+func culprits(ops []lockOp, ttl time.Duration) (found []string) {
+	judge := newJudge(ops, ttl)
 	lives := map[lockName]*lockLife{}
 	for _, op := range ops {
 		if op.token == 0 {
 			continue
 		}
-		if lives[op.name()] == nil {
-			lives[op.name()] = &lockLife{end: never}
-		}
 		l := lives[op.name()]
+		if l == nil {
+			l = &lockLife{}
+			lives[op.name()] = l
+		}
 		l.ops = append(l.ops, op)
-		if op.what == opExpire || op.what == opRelease && op.result == done {
+		if op.result == done && (op.what == opAcquire || op.what == opRenew) {
+			l.end = max(l.end, judge.until(op))
+		}
+	}
+	for _, op := range ops {
+		if l := lives[op.name()]; l != nil && op.what == opRelease && op.result == done {
 			l.end = min(l.end, op.call)
 		}
 	}
@@ -206,56 +298,25 @@ const never = math.MaxInt64 / 2
 // and what it cannot undo ends with a lease, which a new leader of etcd begins anew.
 const ghostTime = 15 * time.Second
 
-// certain makes of what clients saw a history that can be judged quickly. It adds that a lock may end
-// after its TTL, or as soon as its release was sent; before a later one is answered, it must. Requests
-// without an answer are left out: those for a lock make nobody a holder, but may be why another one
-// was refused, about which then nothing is said, either.
-func certain(ops []lockOp, ttl time.Duration) (all []lockOp) {
-	over, grants, ghosts := facts(ops, ttl)
-	haunted := func(op lockOp) bool {
-		return slices.ContainsFunc(ghosts[op.key], func(g interval) bool { return g.start < op.ret && g.end > op.call })
-	}
+// newJudge reads from a history what is not for a moment. An acquire without an answer may have had the lock, once and for as long
+// as it takes to end it, or not. So may one that waited and was answered: when etcd fails the server, it undoes what may have
+// come of its try, and tries again. Without such a ghost no refusal is right while nobody has the lock.
+func newJudge(ops []lockOp, ttl time.Duration) *lockJudge {
+	j := &lockJudge{ttl: int64(ttl), ghosts: map[string][]interval{}, freed: map[lockName]int64{}}
 	for _, op := range ops {
-		if op.result == unknown || op.what == opAcquire && op.result == refused && haunted(op) {
-			continue
-		}
-		all = append(all, op)
-		if op.what != opAcquire || op.result != done {
-			continue
-		}
-		end := lockOp{what: opExpire, key: op.key, token: op.token, call: over[op.name()], ret: never}
-		for _, later := range grants[op.key] {
-			if later.token > op.token {
-				end.ret = min(end.ret, max(later.ret, end.call))
-			}
-		}
-		all = append(all, end)
-	}
-	return all
-}
-
-// facts are when each lock may end at the earliest, and by key who got it and when one may have had it who was not told.
-func facts(ops []lockOp, ttl time.Duration) (over map[lockName]int64, grants map[string][]lockOp, ghosts map[string][]interval) {
-	over, grants, ghosts = map[lockName]int64{}, map[string][]lockOp{}, map[string][]interval{}
-	for _, op := range ops {
-		if op.result == done && (op.what == opAcquire || op.what == opRenew) {
-			over[op.name()] = max(over[op.name()], op.call+int64(ttl))
-		}
-	}
-	for _, op := range ops {
-		if op.queued > 0 { // the server may have tried, and undone it for a lease that was about to end
-			ghosts[op.key] = append(ghosts[op.key], interval{start: op.queued, end: op.ret})
-		}
 		switch {
-		case op.what == opRelease && op.result == unknown && over[op.name()] > 0:
-			over[op.name()] = min(over[op.name()], op.call)
+		case op.what == opRelease && op.result == unknown:
+			at, ok := j.freed[op.name()]
+			if !ok || op.call < at {
+				j.freed[op.name()] = op.call
+			}
 		case op.what == opAcquire && op.result == unknown:
-			ghosts[op.key] = append(ghosts[op.key], interval{start: op.call, end: op.ret + int64(ghostTime)})
-		case op.what == opAcquire && op.result == done:
-			grants[op.key] = append(grants[op.key], op)
+			j.ghosts[op.key] = append(j.ghosts[op.key], interval{start: op.call, end: op.ret + int64(ghostTime)})
+		case op.queued > 0:
+			j.ghosts[op.key] = append(j.ghosts[op.key], interval{start: op.queued, end: op.ret})
 		}
 	}
-	return over, grants, ghosts
+	return j
 }
 
 func TestJudges(t *testing.T) {
@@ -278,12 +339,31 @@ func TestJudges(t *testing.T) {
 			{what: opAcquire, result: refused, key: "k", call: 2, ret: 3}, acquire(2, 6, 4, 5)}, porcupine.Ok},
 		"refused while another waits": {[]lockOp{{what: opAcquire, result: refused, key: "k", call: 2, ret: 3},
 			{what: opAcquire, key: "k", token: 6, call: 4, ret: 5, queued: 1}}, porcupine.Ok},
+		"refused while another waits, and again after a lock": {[]lockOp{{what: opAcquire, result: refused, key: "k", call: 2, ret: 3},
+			acquire(2, 5, 4, 5), {what: opRelease, key: "k", token: 5, call: 6, ret: 7}, {what: opAcquire, result: refused, key: "k", call: 8, ret: 9},
+			{what: opAcquire, key: "k", token: 6, call: 10, ret: 11, queued: 1}}, porcupine.Illegal},
+		"refused before another waits": {[]lockOp{{what: opAcquire, result: refused, key: "k", call: 0, ret: 1},
+			{what: opAcquire, key: "k", token: 6, call: 4, ret: 5, queued: 2}}, porcupine.Illegal},
+		"refused twice by one ghost": {[]lockOp{{what: opAcquire, result: unknown, key: "k", call: 0, ret: 1},
+			{what: opAcquire, result: refused, key: "k", call: 2, ret: 3}, {what: opAcquire, result: refused, key: "k", call: 4, ret: 5}, acquire(2, 6, 6, 7)}, porcupine.Ok},
+		"refused by a ghost that was gone": {[]lockOp{{what: opAcquire, result: unknown, key: "k", call: 0, ret: 1},
+			{what: opAcquire, result: refused, key: "k", call: 2, ret: 3}, acquire(2, 6, 4, 5), {what: opRelease, key: "k", token: 6, call: 6, ret: 7},
+			{what: opAcquire, result: refused, key: "k", call: 8, ret: 9}}, porcupine.Illegal},
+		"refused by two ghosts, the longer one first": {[]lockOp{{what: opAcquire, result: unknown, key: "k", call: 0, ret: 10 * second},
+			{what: opAcquire, result: unknown, key: "k", call: 0, ret: 1}, {what: opAcquire, result: refused, key: "k", call: 2, ret: 3},
+			acquire(2, 6, 4, 5), {what: opRelease, key: "k", token: 6, call: 6, ret: 7}, {what: opAcquire, result: refused, key: "k", call: 20 * second, ret: 21 * second}}, porcupine.Ok},
+		"refused long after a ghost": {[]lockOp{{what: opAcquire, result: unknown, key: "k", call: 0, ret: 1},
+			{what: opAcquire, result: refused, key: "k", call: 20 * second, ret: 21 * second}}, porcupine.Illegal},
+		"refused after a release": {[]lockOp{acquire(1, 5, 0, 1), {what: opRelease, key: "k", token: 5, call: 2, ret: 3},
+			{what: opAcquire, result: refused, key: "k", call: 4, ret: 5}}, porcupine.Illegal},
+		"renewed after the next one had it": {[]lockOp{acquire(1, 5, 0, 1), acquire(2, 6, 2*second, 3*second),
+			{what: opRenew, key: "k", token: 5, call: 4 * second, ret: 5 * second}}, porcupine.Illegal},
 		"freed by another's release":           {[]lockOp{acquire(1, 5, 0, 1), {what: opRelease, result: unknown, key: "k", token: 4, call: 2, ret: 3}, acquire(2, 6, 4, 5)}, porcupine.Illegal},
 		"freed by a release without an answer": {[]lockOp{acquire(1, 5, 0, 1), {what: opRelease, result: unknown, key: "k", token: 5, call: 2, ret: 3}, acquire(2, 6, 4, 5)}, porcupine.Ok},
 		"freed before such a release":          {[]lockOp{acquire(1, 5, 0, 1), acquire(2, 6, 2, 3), {what: opRelease, result: unknown, key: "k", token: 5, call: 4, ret: 5}}, porcupine.Illegal},
 		"refused to its holder":                {[]lockOp{acquire(1, 5, 0, 1), {what: opValidate, result: refused, key: "k", token: 5, call: 2, ret: 3}}, porcupine.Illegal},
 	} {
-		if got := linearizable(certain(test.ops, time.Second)); got != test.want {
+		if got := linearizable(test.ops, time.Second); got != test.want {
 			t.Errorf("%s: %s, want %s", name, got, test.want)
 		}
 	}
@@ -291,7 +371,7 @@ func TestJudges(t *testing.T) {
 		return lockOp{what: what, key: "other", token: 5, call: call, ret: ret}
 	}
 	both := []lockOp{acquire(1, 5, 0, 1), other(opAcquire, 0, 1), other(opRenew, second/2, second/2+1), acquire(2, 6, second*11/10, second*12/10)}
-	if got := linearizable(certain(both, time.Second)); got != porcupine.Ok {
+	if got := linearizable(both, time.Second); got != porcupine.Ok {
 		t.Errorf("two keys that got one token: %s", got)
 	}
 	for want, all := range map[int][]interval{

@@ -93,6 +93,18 @@ var plots = map[string]func(s *stage){
 		s.passes(s.o.ttl / 2)
 		s.staysTheSame = true
 	},
+	"a renewal of several locks comes after the end": func(s *stage) {
+		p := s.plain(0, plotKey)
+		op, _, ok := p.acquire(s.ctx, plotKey)
+		if !ok {
+			s.t.Fatal("the key is not free")
+		}
+		s.enter(s.ways(), s.ways())
+		s.renews(true)
+		p.renewTogether(s.ctx, s.o.ttl, op.name(), lockName{"another", op.token})
+		s.passes(s.o.ttl / 2)
+		s.staysTheSame = true
+	},
 	"a replica that kept the time wakes up": func(s *stage) {
 		s.enter(s.ways(), s.ways()[1:])
 		s.passes(500 * time.Millisecond)
@@ -159,6 +171,8 @@ var mutants = []struct{ name, plot, command, file, old, new string }{
 		`clientv3.Compare(clientv3.CreateRevision(key), "=", 0)`, `clientv3.Compare(clientv3.CreateRevision(key), ">", -1)`},
 	{"release without compare", "a release comes after the end", "shared-lock", "pkg/lock/etcdstore/release.go",
 		`clientv3.Compare(clientv3.CreateRevision(key), "=", ref.Token)`, `clientv3.Compare(clientv3.CreateRevision(key), ">", 0)`},
+	{"renewal of several locks without compare", "a renewal of several locks comes after the end", "shared-lock", "pkg/lock/v1.go",
+		`out[i] = renewedJSON{Key: refs[i].Key,`, `a.Err = nil; out[i] = renewedJSON{Key: refs[i].Key,`},
 	{"end without compare", "a replica that kept the time wakes up", "shared-lock", "pkg/lock/etcdstore/timers.go",
 		`clientv3.Compare(clientv3.ModRevision(k.key), "=", k.modified)`, `clientv3.Compare(clientv3.ModRevision(k.key), ">", 0)`},
 	{"end before its time", "the network is lost at once", "shared-lock", "pkg/lock/etcdstore/timers.go",

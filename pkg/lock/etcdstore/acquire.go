@@ -86,6 +86,9 @@ func (s *Store) try(ctx context.Context, a *attempt, key string, slot int) (lock
 	if a.req.Slots > 1 {
 		els = clientv3.OpGet(s.slotsPrefix(a.req.Name), clientv3.WithPrefix())
 	}
+	if err := s.secure(ctx, a.lease, a.value.keep()); err != nil {
+		return lock.Holder{}, nil, err
+	}
 	for granted := false; ; granted = true {
 		w := &write{
 			// Slots of one key come in different batches, or they would get the same token.
@@ -117,6 +120,23 @@ func (s *Store) try(ctx context.Context, a *attempt, key string, slot int) (lock
 			return holder, nil, err
 		}
 	}
+}
+
+// secure sees that what is put on the lease of a session does not end with it: etcd ends a lease up to half a second after its
+// time, and until then takes keys for it. One that is gone is made when the key is free.
+func (s *Store) secure(ctx context.Context, l *lease, keep time.Duration) (err error) {
+	switch {
+	case !l.session || l.lives(keep):
+		return nil
+	case l.lives(0):
+		err = s.ensure(ctx, l, keep)
+	default:
+		err = s.prolong(ctx, l, s.keepAliveAlone)
+	}
+	if errors.Is(err, errLeaseGone) {
+		return nil
+	}
+	return err
 }
 
 // grantSession makes the lease of a session. Another replica may have done so just now.

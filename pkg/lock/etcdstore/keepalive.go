@@ -51,10 +51,29 @@ func (k *keepalives) renew(ctx context.Context, id int64) (int64, error) {
 	}
 }
 
+// keepAliveAlone is renew with a stream of its own: for a lease that is just over, etcd answers when it has ended it, and nothing
+// else on the stream before.
+func (s *Store) keepAliveAlone(ctx context.Context, id int64) (int64, error) {
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), callTimeout)
+	defer cancel()
+	alone, err := s.leases().LeaseKeepAlive(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("open a stream for a keepalive: %w", err)
+	}
+	if err := alone.Send(&pb.LeaseKeepAliveRequest{ID: id}); err != nil {
+		return 0, fmt.Errorf("%w: %w", errStream, err)
+	}
+	resp, err := alone.Recv()
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", errStream, err)
+	}
+	return resp.TTL, nil
+}
+
 func (k *keepalives) send(id int64) (*stream, chan int64, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.stream == nil {
+	if k.stream == nil || k.stream.broken() {
 		if err := k.open(); err != nil {
 			return nil, nil, err
 		}
@@ -101,6 +120,12 @@ func (k *keepalives) drop(st *stream) {
 	if k.stream == st {
 		k.stream = nil
 	}
+}
+
+func (s *stream) broken() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.waiting == nil
 }
 
 // receive hands answers out until the stream breaks.

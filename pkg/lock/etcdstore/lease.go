@@ -71,8 +71,13 @@ func (s *Store) ensure(ctx context.Context, l *lease, keep time.Duration) error 
 	if l.lives(keep) {
 		return nil
 	}
+	return s.prolong(ctx, l, s.keepalives.renew)
+}
+
+// prolong keeps the lease alive: errLeaseGone if it is gone.
+func (s *Store) prolong(ctx context.Context, l *lease, renew func(context.Context, int64) (int64, error)) error {
 	sent := leaseClock()
-	ttl, err := s.keepalives.renew(ctx, l.id)
+	ttl, err := renew(ctx, l.id)
 	switch {
 	case err != nil:
 		s.failed("keepalive", err)

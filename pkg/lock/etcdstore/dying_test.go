@@ -1,0 +1,45 @@
+package etcdstore
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/process-wrapper/process-wrapper/pkg/lock"
+)
+
+// etcd ends a lease up to half a second after its time, and until then takes keys for it, which end with it. A lock on such a one
+// would be held for nobody.
+func TestASessionWhoseLeaseIsJustOverHoldsNothingForNobody(t *testing.T) {
+	t.Parallel()
+	a, b := startStore(t, nil), startStore(t, nil)
+	c := etcdClient(t)
+	defer c.Close()
+	begin := acquireAt(t, a, "begin", "session-of-the-begin", time.Minute)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			<-time.After(time.Duration(i) * 70 * time.Millisecond) // as etcd looks twice a second
+			session := fmt.Sprintf("session-that-was-quiet-%d", i)
+			first := acquireAt(t, a, fmt.Sprintf("first%d", i), session, 200*time.Millisecond)
+			if err := a.Release(t.Context(), first.Ref); err != nil {
+				t.Error(err)
+			}
+			<-time.After(time.Duration(lifetime(200*time.Millisecond))*time.Second + 20*time.Millisecond)
+			key := fmt.Sprintf("second%d", i)
+			got, err := []*Store{a, b}[i%2].Acquire(t.Context(), lock.Request{Name: lock.Name{Key: key}, Session: session, TTL: 200 * time.Millisecond})
+			if err != nil {
+				t.Errorf("session %d: %v", i, err)
+			}
+			// A key that was there before would have ended by now, and come again.
+			watch := c.Watch(t.Context(), prefix(t)+key, clientv3.WithRev(begin.Token))
+			if r := <-watch; r.Err() != nil || len(r.Events) < 1 || r.Events[0].Kv.CreateRevision != got.Token {
+				t.Errorf("session %d: the key was first written otherwise than as %d: %v", i, got.Token, r)
+			}
+		})
+	}
+	wg.Wait()
+}
