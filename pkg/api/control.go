@@ -42,6 +42,8 @@ type Operator interface {
 
 // Lines are the latest lines of a process.
 type Lines interface {
+	// Tail returns the place before the latest lines; of none that is 0 only as
+	// long as nothing was written.
 	Tail(lines int) (place uint64)
 	Read(from uint64, b []byte) (n int, next, lost uint64, changed <-chan struct{})
 }
@@ -66,7 +68,8 @@ type control struct {
 //	POST /v1/processes/N/start|stop|restart {"processes": [names]}; ?wait=30s: when it is done
 //	POST /v1/processes/N/signal?signal=HUP  the same
 //	POST /v1/reload                         what became of the config
-//	GET  /v1/logs?name=N&lines=100&follow   lines as they were logged, of one or more names; &format=json: a JSON object for each
+//	GET  /v1/logs?name=N&lines=100&follow   lines as they were logged, of one or more names; &format=json: a JSON object for each;
+//	                                        a header Silent names each of them that has written nothing yet
 //	GET  /v1/events?follow                  one JSON object a line
 //
 // Errors are {"error": text} with 400, 404, 409 (it cannot be done now) or 504
@@ -213,6 +216,7 @@ const (
 	defaultLines = 100
 	maxLogNames  = 1000
 	idleWrite    = 30 * time.Second // a follower that takes nothing for so long is dropped
+	silentHeader = "Silent"         // names a process that has written nothing yet
 )
 
 // logs writes the latest lines of processes, and those to come.
@@ -227,10 +231,13 @@ func (c *control) logs(w http.ResponseWriter, r *http.Request) {
 		}
 		lines = n
 	}
-	all, err := c.sources(q["name"], lines)
+	all, silent, err := c.sources(q["name"], lines)
 	if err != nil {
 		fail(w, err)
 		return
+	}
+	if len(silent) > 0 && (len(q["name"]) > 0 || len(all) == len(silent)) {
+		w.Header()[silentHeader] = silent
 	}
 	f := &follower{w: w, rc: http.NewResponseController(w), all: all, buf: make([]byte, logPiece), others: &c.following}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -274,8 +281,9 @@ type source struct {
 	begun []byte // of a line whose end has not come, where lines become JSON
 }
 
-// sources finds what is to be followed; no names are all processes.
-func (c *control) sources(names []string, lines int) ([]source, error) {
+// sources finds what is to be followed, and what of it has written nothing yet; no
+// names are all processes.
+func (c *control) sources(names []string, lines int) (all []source, silent []string, err error) {
 	everything := len(names) == 0
 	if everything {
 		snap, _ := c.board.Load()
@@ -283,22 +291,26 @@ func (c *control) sources(names []string, lines int) ([]source, error) {
 			names = append(names, st.Name)
 		}
 	}
-	var all []source
 	for _, name := range names[:min(len(names), maxLogNames)] {
 		found, err := c.Operator.Names(name)
 		if err != nil && everything {
 			continue // it was removed just now
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for _, n := range found {
-			if l := c.Operator.Logs(n); l != nil {
-				all = append(all, source{name: n, lines: l, at: l.Tail(lines)})
+			l := c.Operator.Logs(n)
+			if l == nil {
+				continue
 			}
+			if l.Tail(0) == 0 {
+				silent = append(silent, n)
+			}
+			all = append(all, source{name: n, lines: l, at: l.Tail(lines)})
 		}
 	}
-	return all, nil
+	return all, silent, nil
 }
 
 type eventJSON struct {

@@ -2,13 +2,18 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/process-wrapper/process-wrapper/pkg/status"
 )
 
 // pieces are lines of which each read takes one.
@@ -48,7 +53,7 @@ func TestFewFollowersGetMoreAtATimeThanMany(t *testing.T) {
 // parts are what the reads of the lines of a process return, one after another.
 type parts []string
 
-func (p *parts) Tail(int) uint64 { return 0 }
+func (p *parts) Tail(int) uint64 { return uint64(len(*p)) } // no place, but 0 for none
 
 func (p *parts) Read(from uint64, b []byte) (n int, next, lost uint64, changed <-chan struct{}) {
 	if len(*p) == 0 {
@@ -106,5 +111,40 @@ func TestALineWithoutAnEndIsToldInParts(t *testing.T) {
 	}
 	if n := strings.Count(out.String(), "\n"); n != 2 {
 		t.Errorf("%d parts", n)
+	}
+}
+
+// desk is an operator of processes by name, with what each has written.
+type desk map[string]parts
+
+func (desk) Do(context.Context, Verb, string) ([]string, error) { return nil, nil }
+func (desk) Signal(string, string) ([]string, error)            { return nil, nil }
+func (desk) Reload(context.Context) (any, error)                { return nil, nil }
+func (d desk) Logs(name string) Lines                           { p := d[name]; return &p }
+func (d desk) Names(name string) ([]string, error)              { return []string{name}, nil }
+
+func TestWhoAsksForLinesLearnsWhoHasWrittenNone(t *testing.T) {
+	t.Parallel()
+	talks, silent := parts{"line\n"}, parts{}
+	for _, tt := range []struct {
+		name, query string
+		all         desk
+		want        []string
+	}{
+		{"it has written nothing", "?name=a", desk{"a": silent}, []string{"a"}},
+		{"it has, of which none is wanted", "?name=a&lines=0", desk{"a": talks}, nil},
+		{"one of two has", "?name=a&name=b", desk{"a": silent, "b": talks}, []string{"a"}},
+		{"of all that there are one has", "", desk{"a": silent, "b": talks}, nil},
+		{"none of all has", "?format=json", desk{"a": silent, "b": silent}, []string{"a", "b"}},
+	} {
+		board := status.NewBoard()
+		for _, name := range slices.Sorted(maps.Keys(tt.all)) {
+			board.Put(status.State{Name: name, Phase: status.Ready})
+		}
+		rec := httptest.NewRecorder()
+		ControlHandler(board, ControlConfig{Operator: tt.all}).ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/v1/logs"+tt.query, nil))
+		if got := rec.Header()["Silent"]; rec.Code != http.StatusOK || !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %d, %v, want %v", tt.name, rec.Code, got, tt.want)
+		}
 	}
 }

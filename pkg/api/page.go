@@ -281,6 +281,12 @@ func (h *handler) story(st status.State, now time.Time) string {
 			parts = append(parts, "holds lock "+clip(l.Key, 128))
 		}
 	}
+	switch at := h.killAt(st); {
+	case at.After(now):
+		parts = append(parts, "SIGKILL in "+span(at.Sub(now)))
+	case !at.IsZero():
+		parts = append(parts, "SIGKILL was sent "+span(now.Sub(at))+" ago")
+	}
 	if st.Next.After(now) {
 		parts = append(parts, "next start in "+span(st.Next.Sub(now)))
 	}

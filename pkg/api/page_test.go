@@ -38,6 +38,35 @@ func TestPageShowsEveryProcessWithItsPhaseInWords(t *testing.T) {
 	}
 }
 
+func TestWhatIsBeingStoppedSaysWhenItIsKilled(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for name, tt := range map[string]struct {
+		st   status.State
+		pod  status.Pod
+		want time.Time
+		page string
+	}{
+		"it has its own time":              {status.State{KillAt: now.Add(90 * time.Second)}, status.Pod{}, now.Add(90 * time.Second), "SIGKILL in 1 min 30 s"},
+		"the pod has less":                 {status.State{KillAt: now.Add(time.Hour)}, status.Pod{Draining: true, Deadline: now.Add(7 * time.Second)}, now.Add(7 * time.Second), "SIGKILL in 7 s"},
+		"the pod has more":                 {status.State{KillAt: now.Add(3 * time.Second)}, status.Pod{Draining: true, Deadline: now.Add(time.Hour)}, now.Add(3 * time.Second), "SIGKILL in 3 s"},
+		"nobody says when the pod is gone": {status.State{KillAt: now.Add(3 * time.Second)}, status.Pod{Preempted: true}, now.Add(3 * time.Second), "SIGKILL in 3 s"},
+		"the kernel does not let it go":    {status.State{KillAt: now.Add(-2 * time.Minute)}, status.Pod{}, now.Add(-2 * time.Minute), "SIGKILL was sent 2 min 00 s ago"},
+	} {
+		board := status.NewBoard()
+		tt.st.Name, tt.st.Phase, tt.st.PID = "web", status.Stopping, 42
+		board.Put(tt.st)
+		board.UpdatePod(func(p *status.Pod) { *p = tt.pod })
+		h := newHandler(board, Config{})
+		if got := h.describe(tt.st).KillAt; got == nil || !got.Equal(tt.want) {
+			t.Errorf("%s: killAt %v, want %v", name, got, tt.want)
+		}
+		if got := h.story(tt.st, now); got != tt.page {
+			t.Errorf("%s: the page says %q, want %q", name, got, tt.page)
+		}
+	}
+}
+
 func TestPageEscapesWhatIsNotOurs(t *testing.T) {
 	t.Parallel()
 	const evil = `<script>alert("x")</script>`

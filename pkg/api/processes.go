@@ -34,6 +34,7 @@ type processJSON struct {
 	Started  *time.Time  `json:"started"`
 	Ended    *time.Time  `json:"ended"`
 	Next     *time.Time  `json:"next"`
+	KillAt   *time.Time  `json:"killAt"`
 	ExitCode *int        `json:"exitCode"`
 	Cause    *string     `json:"cause"`
 	Reason   string      `json:"reason"`
@@ -103,6 +104,7 @@ func (h *handler) describe(st status.State) processJSON {
 		Started:  known(st.Started),
 		Ended:    known(st.Ended),
 		Next:     known(st.Next),
+		KillAt:   known(h.killAt(st)),
 		Cause:    message(st.Cause),
 		Reason:   st.Reason,
 		Detail:   clip(st.Detail, maxError),
@@ -131,6 +133,16 @@ func (h *handler) describe(st status.State) processJSON {
 		}
 	}
 	return p
+}
+
+// killAt is when a process that is being stopped is killed, or was: the pod may
+// have less time than the process.
+func (h *handler) killAt(st status.State) time.Time {
+	snap, _ := h.board.Load()
+	if pod := snap.Pod(); !st.KillAt.IsZero() && pod.Draining && pod.Deadline.Before(st.KillAt) {
+		return pod.Deadline
+	}
+	return st.KillAt
 }
 
 // usage returns what the process uses now: nothing of an incarnation before

@@ -216,9 +216,26 @@ func (c *Client) open(ctx context.Context, server int64, r request) (*http.Respo
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("ask shared-lock: %w", err)
+		return nil, unanswered(req.URL, err)
 	}
 	return resp, nil
+}
+
+// unanswered says in a line why a server does not answer. What failed on the way there, and that it
+// was a POST, is of no use to people.
+func unanswered(at *url.URL, err error) error {
+	var dial *net.OpError
+	var call *os.SyscallError
+	switch said := (*url.Error)(nil); {
+	case errors.As(err, &call):
+		err = call.Err
+	case errors.As(err, &dial):
+		err = dial.Err
+	case errors.As(err, &said):
+		err = said.Err
+	}
+	base := url.URL{Scheme: at.Scheme, User: at.User, Host: at.Host}
+	return fmt.Errorf("no shared-lock server answers at %s: %w", base.Redacted(), err)
 }
 
 func readSecret(path string) (string, error) {

@@ -330,7 +330,7 @@ func TestAGuardSaysWhatItWaitsFor(t *testing.T) {
 	failing := front(t, s.URL)
 	failing.fails(internalError)
 	for want, url := range map[string]string{
-		"connection refused":                    "http://" + closed.Addr().String(),
+		"no shared-lock server answers at http://" + closed.Addr().String() + ": connection refused": "http://" + closed.Addr().String(),
 		"it always fails":                       failing.URL,
 		`held by "TestAGuardSaysWhatItWaitsFor`: s.URL,
 	} {

@@ -46,7 +46,7 @@ func (p *Process) launch(ctx context.Context) (Child, verdict) {
 	}
 	p.board.ForgetChecks(p.cfg.Name)
 	p.to(status.Starting, "")
-	child, err := p.cfg.Starter.Start()
+	child, err := p.cfg.Starter.Start(func(detail string) { p.to(status.Starting, detail) })
 	if err != nil {
 		p.release()
 		p.state.ExitCode = ExitCode(err)
@@ -315,12 +315,12 @@ func (l *incarnation) stop() error {
 	if l.outer.Err() == nil { // else the pod or an operator says so
 		why = cause.Error()
 	}
-	p.to(status.Stopping, why)
 	grace := p.cfg.StopTimeout
 	var failed *CheckError
 	if errors.As(cause, &failed) && failed.stopTimeout != nil {
 		grace = *failed.stopTimeout
 	}
+	p.stopping(why, time.Now().Add(grace))
 	ctx, cancel := context.WithTimeout(l.kill, grace)
 	defer cancel()
 	if ctx.Err() == nil {
@@ -329,6 +329,7 @@ func (l *incarnation) stop() error {
 	if ctx.Err() != nil && p.cfg.PreStop != nil && grace > 0 {
 		// The hook took it all: as in Kubernetes, a moment more.
 		cancel()
+		p.stopping(p.state.Detail, time.Now().Add(extraGrace))
 		ctx, cancel = context.WithTimeout(l.kill, extraGrace)
 		defer cancel()
 	}
@@ -343,6 +344,7 @@ func (l *incarnation) stop() error {
 	if l.lost() == nil { // else who watches the guard does it
 		_ = l.child.Signal(syscall.SIGKILL)
 	}
+	p.stopping(p.state.Detail, time.Now())
 	<-l.child.Exited()
 	var exit *ExitError // it may have ended in time, and nobody looked
 	p.killed = errors.As(l.child.Exit(), &exit) && exit.Signal == syscall.SIGKILL

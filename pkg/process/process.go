@@ -51,7 +51,9 @@ type Child interface {
 // Starter starts a command. Its errors may have a method Reason() string, one
 // of a few words, and ExitCode() int, what a shell would say.
 type Starter interface {
-	Start() (Child, error)
+	// Start calls say when it waits for something that may take long, and with ""
+	// when it does no more.
+	Start(say func(detail string)) (Child, error)
 }
 
 // Guard is held for the whole life of a command and of all that it started, such
@@ -310,7 +312,7 @@ type verdict struct {
 func (p *Process) decide(ctx context.Context, err error, ran time.Duration) verdict {
 	now := time.Now()
 	p.state.Ended = now
-	p.state.PID = 0
+	p.state.PID, p.state.KillAt = 0, time.Time{}
 	p.state.Cause = err
 	p.state.Reason = Reason(err)
 	switch {
@@ -332,6 +334,16 @@ func (p *Process) decide(ctx context.Context, err error, ran time.Duration) verd
 	return verdict{phase: status.Backoff, at: p.state.Next}
 }
 
+// stopping publishes that the command has until a time to end.
+func (p *Process) stopping(detail string, killAt time.Time) {
+	changed := p.state.Phase == status.Stopping && p.state.Detail == detail
+	p.state.KillAt = killAt
+	p.to(status.Stopping, detail)
+	if changed {
+		p.board.Put(p.state)
+	}
+}
+
 // to publishes that the process is in a phase.
 func (p *Process) to(phase status.Phase, detail string) {
 	if p.state.Phase == phase && p.state.Detail == detail {
@@ -350,7 +362,7 @@ func (p *Process) to(phase status.Phase, detail string) {
 	if phase != status.Backoff {
 		p.state.Next = time.Time{}
 	}
-	if phase == status.Starting {
+	if phase == status.Starting && p.state.Phase != status.Starting {
 		if !p.state.Started.IsZero() {
 			p.state.Restarts++
 		}

@@ -3,6 +3,7 @@ package process
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,6 +25,68 @@ func TestTheEndSaysWhetherItTookForce(t *testing.T) {
 				if !errors.Is(err, ErrStopped) || (errors.As(err, &said) && said.Killed()) != tt.want {
 					t.Errorf("%v", err)
 				}
+			})
+		})
+	}
+}
+
+func TestAStartThatWaitsSaysForWhat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stage{reads: time.Minute}
+		got, _ := s.run(t, defaults(), func() {
+			s.at(30 * time.Second)
+			if st := state(s); st.Phase != status.Starting || st.Detail != "reading a file" {
+				t.Errorf("%+v", st)
+			}
+			s.at(2 * time.Minute)
+			if st := state(s); st.Detail != "" || st.Restarts != 0 {
+				t.Errorf("once it runs: %+v", st)
+			}
+		})
+		if want := "0s starting|1m0s running|1m0.1s ready|2m0s stopping|2m0s 101 gets 15|2m0s stopped"; got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	})
+}
+
+func TestAStopSaysWhenItKills(t *testing.T) {
+	five := 5 * time.Second
+	sleepy := func(ctx context.Context) error { return sleepUntil(ctx, time.Now().Add(time.Hour)) }
+	for name, tt := range map[string]struct {
+		cfg      Config
+		do       func(s *stage)
+		at, want time.Duration // since the beginning
+	}{
+		"after the stop timeout":                     {defaults(), func(s *stage) { s.stop() }, 11 * time.Second, 20 * time.Second},
+		"a moment later where a hook took all of it": {with(func(c *Config) { c.PreStop = sleepy }), func(s *stage) { s.stop() }, 21 * time.Second, 22 * time.Second},
+		"at once where everybody is out of patience": {defaults(), func(s *stage) { s.stop(); s.kill() }, 10 * time.Second, 10 * time.Second},
+		"after what the check allows that replaces it": {with(func(c *Config) {
+			c.Checks = readiness(script(nil, errBoom, errBoom, errBoom))
+			c.Checks[0].Period, c.Checks[0].StopTimeout = 2*time.Second, &five
+		}), func(*stage) {}, 12 * time.Second, 16 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &stage{ignores: true}
+				var seen atomic.Int64
+				s.board = status.NewBoard(s, observer(func(_, st status.State) {
+					if st.Phase == status.Stopping && st.PID != 0 {
+						seen.Store(int64(st.KillAt.Sub(s.began)))
+					}
+				}))
+				_, _ = s.run(t, tt.cfg, func() {
+					s.at(10 * time.Second)
+					tt.do(s)
+					s.at(tt.at)
+					synctest.Wait()
+					if got := time.Duration(seen.Load()); got != tt.want {
+						t.Errorf("after %v it is killed at %v, want %v", tt.at, got, tt.want)
+					}
+					s.at(time.Minute)
+					if st := state(s); !st.KillAt.IsZero() {
+						t.Errorf("when it is gone: %+v", st)
+					}
+				})
 			})
 		})
 	}

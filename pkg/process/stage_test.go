@@ -88,7 +88,8 @@ type stage struct {
 
 	ignores bool
 	lingers time.Duration
-	fails   error // of each start
+	fails   error         // of each start
+	reads   time.Duration // before each start
 
 	mu  sync.Mutex // guards log
 	log []string
@@ -106,7 +107,12 @@ func (s *stage) Observe(old, new status.State) {
 	}
 }
 
-func (s *stage) Start() (Child, error) {
+func (s *stage) Start(say func(string)) (Child, error) {
+	if s.reads > 0 {
+		say("reading a file")
+		time.Sleep(s.reads) // in the bubble's time
+		say("")
+	}
 	if s.fails != nil {
 		return nil, s.fails
 	}

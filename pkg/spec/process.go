@@ -87,6 +87,18 @@ type Env struct {
 	File  string    // envsFile, or ""
 }
 
+// Paths are the files that are read for it.
+func (e *Env) Paths() []string {
+	var paths []string
+	for _, f := range e.Files {
+		paths = append(paths, f.Path)
+	}
+	if e.File != "" {
+		paths = append(paths, e.File)
+	}
+	return paths
+}
+
 // EnvVar is one variable.
 type EnvVar struct {
 	Name   string

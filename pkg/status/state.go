@@ -63,6 +63,7 @@ type State struct {
 	Started  time.Time // of the current or last incarnation, zero before the first
 	Ended    time.Time // of the last incarnation, zero before the first end
 	Next     time.Time // when it is to be started again, in Backoff
+	KillAt   time.Time // when it is killed, or was, in Stopping; zero once it is gone
 	Cause    error     // of the last end, nil before the first and after exit code 0
 	Reason   string    // the cause as one of a few words, for metrics
 	ExitCode int       // of the last end, -1 before the first

@@ -69,6 +69,7 @@ func (c *ctl) run(ctx context.Context, call *cli.Call, socket, verb string) erro
 	ctx, cancel := cli.SignalContext(ctx)
 	defer cancel()
 	k := newController(socket, call.Stdout)
+	k.say = func(line string) { fmt.Fprintln(call.Stderr, "process-wrapper: "+line) } // for a person, not for a log
 	defer k.client.CloseIdleConnections()
 	err := c.dispatch(ctx, k, verb)
 	var usage *cli.ExitError
@@ -78,8 +79,8 @@ func (c *ctl) run(ctx context.Context, call *cli.Call, socket, verb string) erro
 	case errors.As(err, &usage):
 		return err
 	}
-	for line := range strings.SplitSeq(err.Error(), "\n") { // for a person, not for a log
-		fmt.Fprintln(call.Stderr, "process-wrapper: "+line)
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		k.say(line)
 	}
 	return &cli.ExitError{Code: 1}
 }
@@ -106,10 +107,7 @@ func (c *ctl) dispatch(ctx context.Context, k *controller, verb string) error {
 		if c.Logs.Follow {
 			q.Set("follow", "1")
 		}
-		return k.stream(ctx, "/v1/logs?"+q.Encode(), func(r io.Reader) error {
-			_, err := io.Copy(k.out, r)
-			return err
-		})
+		return k.logs(ctx, q)
 	case "events":
 		q := url.Values{"name": c.Events.Names}
 		if c.Events.Follow {
@@ -125,7 +123,8 @@ type controller struct {
 	paths  []string
 	client *http.Client
 	out    io.Writer
-	within time.Duration // an answer comes that nothing has to be done for
+	say    func(line string) // to a person, beside what is printed
+	within time.Duration     // an answer comes that nothing has to be done for
 }
 
 // answerWithin is longer than a process-wrapper takes that is not stopped itself.
@@ -227,6 +226,27 @@ func (k *controller) stream(ctx context.Context, path string, read func(io.Reade
 	}
 	defer resp.Body.Close()
 	return read(resp.Body)
+}
+
+// logs prints lines as they come. Who sees none is told whether there are any.
+func (k *controller) logs(ctx context.Context, q url.Values) error {
+	resp, err := k.request(ctx, http.MethodGet, "/v1/logs?"+q.Encode())
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if silent := resp.Header["Silent"]; len(silent) > 0 {
+		line := "nothing has been written yet"
+		if len(q["name"]) > 0 {
+			line = strings.Join(silent, ", ") + ": " + line
+		}
+		if q.Has("follow") {
+			line += ", waiting for lines"
+		}
+		k.say(line)
+	}
+	_, err = io.Copy(k.out, resp.Body)
+	return err
 }
 
 // do starts, stops or restarts processes.

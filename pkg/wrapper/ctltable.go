@@ -30,6 +30,7 @@ type row struct {
 	Restarts int
 	Since    time.Time
 	Next     *time.Time
+	KillAt   *time.Time
 	Cause    *string
 	Detail   string
 	Probes   []struct {
@@ -207,6 +208,13 @@ func (r *row) why(now time.Time) string {
 	}
 	if r.last != "" {
 		parts = append(parts, "last line: "+r.last)
+	}
+	switch {
+	case r.KillAt == nil:
+	case r.KillAt.After(now):
+		parts = append(parts, "SIGKILL in "+age(r.KillAt.Sub(now)))
+	default:
+		parts = append(parts, "SIGKILL was sent "+age(now.Sub(*r.KillAt))+" ago")
 	}
 	if r.Next != nil && r.Next.After(now) {
 		parts = append(parts, "next start in "+age(r.Next.Sub(now)))

@@ -47,7 +47,10 @@ func describe(old, new status.State) (level slog.Level, msg string, args []any) 
 		}
 		return level, "waiting", []any{"detail", new.Detail}
 	case status.Starting:
-		return slog.LevelDebug, "starting", nil
+		if new.Detail == "" {
+			return slog.LevelDebug, "starting", nil
+		}
+		return slog.LevelDebug, "starting", []any{"detail", new.Detail}
 	case status.Running:
 		if old.Phase == status.Ready {
 			return slog.LevelWarn, "not ready any more", []any{"pid", new.PID}

@@ -53,18 +53,15 @@ type stream struct {
 }
 
 // Start starts the command with new pipes.
-func (s *starter) Start() (process.Child, error) {
+func (s *starter) Start(say func(string)) (process.Child, error) {
 	leave, err := s.queue.enter()
 	if err != nil {
 		return nil, &startError{err}
 	}
 	defer leave()
-	env, err := s.p.Environ(s.environ, nil)
+	env, err := s.newEnv(say)
 	if err != nil {
 		return nil, &startError{err}
-	}
-	if s.lock != nil {
-		env = spec.AddEnv(env, s.lock.environ())
 	}
 	if s.keepEnv {
 		s.env.Store(&env)
@@ -102,6 +99,20 @@ func (s *starter) Start() (process.Child, error) {
 		}
 	}
 	return &c, nil
+}
+
+// newEnv is the environment of a new incarnation. Its files may hang with their
+// file system, of which people should know.
+func (s *starter) newEnv(say func(string)) ([]string, error) {
+	if files := s.p.Env.Paths(); len(files) > 0 {
+		say("reading " + strings.Join(files, ", "))
+		defer say("")
+	}
+	env, err := s.p.Environ(s.environ, nil)
+	if err == nil && s.lock != nil {
+		env = spec.AddEnv(env, s.lock.environ())
+	}
+	return env, err
 }
 
 // exit tells what the command used, and returns how it ended. The kernel had

@@ -135,6 +135,20 @@ func TestAFailedCheckThatEndedAProcessIsToldOnce(t *testing.T) {
 	}
 }
 
+func TestWhatIsBeingStoppedSaysWhenItIsKilled(t *testing.T) {
+	now, pid := time.Now(), 4711
+	for after, want := range map[time.Duration]string{
+		90 * time.Second: "stopped by an operator; SIGKILL in 1m30s",
+		-2 * time.Minute: "stopped by an operator; SIGKILL was sent 2m00s ago",
+	} {
+		at := now.Add(after)
+		r := row{Phase: "stopping", PID: &pid, Detail: "stopped by an operator", KillAt: &at}
+		if got := r.why(now); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 func TestTheLastLineIsWhatTheProcessSaid(t *testing.T) {
 	const head = "time=2026-11-28T21:41:13.649Z level=info name=web pid=7 out=stderr "
 	for line, want := range map[string]string{

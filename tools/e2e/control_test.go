@@ -117,6 +117,9 @@ func TestControlShowsProcesses(t *testing.T) {
 	if out := w.must("logs", "a", "-n", "1"); strings.Count(out, "\n") != 1 {
 		t.Errorf("one line: %q", out)
 	}
+	if r := w.ctl("logs", "b"); r.code != 0 || r.stdout != "" || r.stderr != "process-wrapper: b: nothing has been written yet\n" {
+		t.Errorf("logs of one that has written nothing: %+v", r)
+	}
 	events := w.must("events", "b")
 	for _, want := range []string{"b  starting", "b  running, pid", "b  probe file: failure: stat /nowhere"} {
 		if !strings.Contains(events, want) {
