@@ -5,6 +5,8 @@ package command
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -59,10 +61,22 @@ func TestOutputKillsWhatContextEnds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			mark := "TREE=" + t.Name()
 			ctx, cancel := context.WithCancelCause(t.Context())
-			c := sh(script)
+			begun := filepath.Join(t.TempDir(), "begun")
+			c := sh(strings.Replace(script, "echo begun", "echo begun; : >'"+begun+"'", 1))
 			c.Env = append(c.Env, mark)
-			timer := time.AfterFunc(300*time.Millisecond, func() { cancel(cause) })
-			defer timer.Stop()
+			var waiting sync.WaitGroup
+			defer waiting.Wait()
+			defer cancel(nil)
+			waiting.Go(func() {
+				tick := time.NewTicker(5 * time.Millisecond)
+				defer tick.Stop()
+				for ctx.Err() == nil {
+					if _, err := os.Stat(begun); err == nil {
+						cancel(cause)
+					}
+					<-tick.C
+				}
+			})
 			began := time.Now()
 			res, err := r.Output(ctx, c, 1000)
 			if took := time.Since(began); took > 10*time.Second {
