@@ -34,13 +34,13 @@ func TestAGuardianKillsTheWholeTreeAtItsDeadline(t *testing.T) {
 	r := running(t)
 	t.Cleanup(r.Dismiss)
 	bystander, other := start(t, r, sh("sleep 1000")), start(t, r, func() *Command { c := sh("sleep 1000"); c.Deadline = boottime() + time.Hour; return c }())
-	c, mark := guarded(t, 2*time.Second)
+	c, mark := guarded(t, time.Minute)
 	child := start(t, r, c)
 	eventually(t, "the tree is there", func() bool { return len(marked(mark)) >= treeSize })
-	child.Extend(boottime() + 1500*time.Millisecond)
 	end := boottime() + 1500*time.Millisecond
+	child.Extend(end)
 	status := waitFor(t, child)
-	if now := boottime(); now < end-time.Millisecond || now > end+time.Second {
+	if now := boottime(); now < end || now > end+time.Second {
 		t.Errorf("killed %v after the deadline", now-end)
 	}
 	if status.Signal() != syscall.SIGKILL || child.Killed() {
@@ -58,12 +58,12 @@ func TestAGuardianKillsTheWholeTreeAtItsDeadline(t *testing.T) {
 
 func TestAGuardianLeavesAloneWhatItIsNotToldOfAnyMore(t *testing.T) {
 	r := running(t)
-	c, _ := guarded(t, 500*time.Millisecond)
+	const life = 2 * time.Second
+	c, _ := guarded(t, life)
 	extended, given := start(t, r, c), start(t, r, c)
 	given.Unguard()
-	for range 10 {
-		extended.Extend(boottime() + 400*time.Millisecond)
-		pause(t, 100*time.Millisecond)
+	for end := c.Deadline + life/4; boottime() < end; pause(t, life/20) {
+		extended.Extend(boottime() + life)
 	}
 	for _, c := range []*Child{extended, given} {
 		if p, ok := look(c.PID()); !ok || !p.alive() {
@@ -75,7 +75,7 @@ func TestAGuardianLeavesAloneWhatItIsNotToldOfAnyMore(t *testing.T) {
 	if s := waitFor(t, g); !s.Success() {
 		t.Errorf("the guardian ends with %v", s)
 	}
-	pause(t, 600*time.Millisecond)
+	pause(t, life+life/4)
 	if p, ok := look(extended.PID()); !ok || !p.alive() {
 		t.Error("it was killed after all")
 	}
@@ -151,7 +151,7 @@ func helperWrapper() error {
 	wg.Go(func() { _ = r.Run(context.Background()) })
 	c := sh(tree)
 	c.Env = append(c.Env, mark)
-	c.Deadline = boottime() + ttl
+	c.Deadline = boottime() + time.Minute
 	child, err := r.Start(c)
 	if err != nil {
 		return err
@@ -159,6 +159,7 @@ func helperWrapper() error {
 	for len(marked(mark)) < treeSize {
 		time.Sleep(5 * time.Millisecond)
 	}
+	child.Extend(boottime() + ttl)
 	fmt.Println(child.PID(), r.wards.guardian.PID())
 	wg.Wait()
 	return nil
