@@ -23,7 +23,7 @@ const treeSize = 7 // sh, sh, sleep, setsid'ed sh, sleep, setsid'ed sleep, sleep
 
 func guarded(t *testing.T, deadline time.Duration) (c *Command, mark string) {
 	t.Helper()
-	mark = "WARD=" + t.Name() + "."
+	mark = markOf(t)
 	c = sh(tree)
 	c.Env = append(c.Env, mark)
 	c.Deadline = boottime() + deadline
@@ -141,7 +141,7 @@ func TestADeadGuardianIsReplacedBeforeTheNextNote(t *testing.T) {
 
 // helperWrapper starts a tree that must end, and waits.
 func helperWrapper() error {
-	mark := "WARD=" + os.Getenv("WRAPPER_MARK")
+	mark := "TREE=" + os.Getenv("WRAPPER_MARK")
 	ttl, err := time.ParseDuration(os.Getenv("WRAPPER_TTL"))
 	if err != nil {
 		return err
@@ -176,14 +176,14 @@ func TestAGuardianOutlivesWhoStartedIt(t *testing.T) {
 	} {
 		t.Run(test.sig.String(), func(t *testing.T) {
 			r := running(t)
-			mark := "WARD=" + t.Name() + "."
+			mark := markOf(t)
 			out, in, err := os.Pipe()
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer out.Close()
 			c := self("wrapper")
-			c.Env = append(c.Env, "WRAPPER_MARK="+strings.TrimPrefix(mark, "WARD="), "WRAPPER_TTL="+test.ttl.String())
+			c.Env = append(c.Env, "WRAPPER_MARK="+strings.TrimPrefix(mark, "TREE="), "WRAPPER_TTL="+test.ttl.String())
 			c.Stdout = in
 			w := start(t, r, c)
 			in.Close()

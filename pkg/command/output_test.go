@@ -59,7 +59,7 @@ func TestOutputKillsWhatContextEnds(t *testing.T) {
 		"a flood":                          "echo begun; yes >&2",
 	} {
 		t.Run(name, func(t *testing.T) {
-			mark := "TREE=" + t.Name()
+			mark := markOf(t)
 			ctx, cancel := context.WithCancelCause(t.Context())
 			begun := filepath.Join(t.TempDir(), "begun")
 			c := sh(strings.Replace(script, "echo begun", "echo begun; : >'"+begun+"'", 1))
@@ -97,7 +97,7 @@ func TestOutputKillsWhatContextEnds(t *testing.T) {
 
 func TestOutputDoesNotWaitForWhoHoldsThePipe(t *testing.T) {
 	r := running(t)
-	mark := "TREE=" + t.Name()
+	mark := markOf(t)
 	c := sh("setsid sh -c 'trap \"\" TERM; while :; do sleep 1; done' & sleep 0.2; echo done")
 	c.Env = append(c.Env, mark)
 	began := time.Now()
@@ -115,7 +115,7 @@ func TestOutputDoesNotWaitForWhoHoldsThePipe(t *testing.T) {
 
 func TestManyProbesLeaveNothingBehind(t *testing.T) {
 	r := running(t)
-	mark := "TREE=" + t.Name()
+	mark := markOf(t)
 	slots := make(chan struct{}, 16)
 	var wg sync.WaitGroup
 	n := 600
