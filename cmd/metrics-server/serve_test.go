@@ -40,8 +40,9 @@ func serve(t *testing.T, change func(*server), args ...string) *serving {
 	st.hurry, v.hurry = context.WithCancel(context.Background())
 	st.leave, v.leave = context.WithCancel(context.Background())
 	v.finish = st.finish
-	go func() { v.ended <- s.serve(st) }()
-	t.Cleanup(func() { v.finish(nil); v.hurry(); v.leave() })
+	over := make(chan struct{})
+	go func() { defer close(over); v.ended <- s.serve(st) }()
+	t.Cleanup(func() { v.finish(nil); v.hurry(); v.leave(); <-over })
 	return v
 }
 

@@ -172,7 +172,7 @@ func (r *rig) until(want float64, name string, labels ...string) {
 func soon(is func() bool) bool {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); <-tick.C {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); <-tick.C {
 		if is() {
 			return true
 		}

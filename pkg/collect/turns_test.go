@@ -77,7 +77,7 @@ func TestReadersThatHangDoNotKeepThePageFromOthers(t *testing.T) {
 	}) {
 		t.Fatal("the readers do not hang")
 	}
-	client := http.Client{Timeout: 5 * time.Second}
+	client := http.Client{Timeout: slowAfter * 9 / 10}
 	res, err := client.Get(srv.URL)
 	if err != nil {
 		t.Fatal(err)

@@ -114,7 +114,7 @@ func endBlindly(ctx context.Context, r *Reaper, child *Child, told func(error) b
 
 func TestWhatIsLackingMayComeAgain(t *testing.T) {
 	r := running(t)
-	mark := "TREE=" + t.Name()
+	mark := markOf(t)
 	child := leaving(t, r, "setsid sh -c 'trap \"\" TERM; while :; do sleep 1.@; done' &", mark)
 	blind := true
 	n, err := r.clear(t.Context(), 500*time.Millisecond, killWait, quarry{strike: child.strike, find: func() ([]proc, error) {

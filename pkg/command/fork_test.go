@@ -275,15 +275,19 @@ func TestExecThatHangsHoldsNobody(t *testing.T) {
 			defer held.release(t)
 			<-held.asked
 
-			runtime.GC() // stops the world, which a thread in vfork would not let happen
-			began := time.Now()
-			c := start(t, r, sh("sleep 1000"))
-			if err := c.Signal(syscall.SIGTERM); err != nil {
-				t.Error(err)
+			runtime.GC()          // stops the world, which a thread in vfork would not let happen
+			quickest := time.Hour // of some, as others keep this machine busy too
+			for range 5 {
+				began := time.Now()
+				c := start(t, r, sh("sleep 1000"))
+				if err := c.Signal(syscall.SIGTERM); err != nil {
+					t.Error(err)
+				}
+				waitFor(t, c)
+				quickest = min(quickest, time.Since(began))
 			}
-			waitFor(t, c)
-			if took := time.Since(began); took > patience*3/4 {
-				t.Errorf("another one took %v", took)
+			if quickest > patience*3/4 {
+				t.Errorf("another one took %v", quickest)
 			}
 		})
 	}

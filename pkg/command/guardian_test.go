@@ -23,7 +23,7 @@ const treeSize = 7 // sh, sh, sleep, setsid'ed sh, sleep, setsid'ed sleep, sleep
 
 func guarded(t *testing.T, deadline time.Duration) (c *Command, mark string) {
 	t.Helper()
-	mark = "WARD=" + t.Name() + "."
+	mark = markOf(t)
 	c = sh(tree)
 	c.Env = append(c.Env, mark)
 	c.Deadline = boottime() + deadline
@@ -34,13 +34,13 @@ func TestAGuardianKillsTheWholeTreeAtItsDeadline(t *testing.T) {
 	r := running(t)
 	t.Cleanup(r.Dismiss)
 	bystander, other := start(t, r, sh("sleep 1000")), start(t, r, func() *Command { c := sh("sleep 1000"); c.Deadline = boottime() + time.Hour; return c }())
-	c, mark := guarded(t, 2*time.Second)
+	c, mark := guarded(t, time.Minute)
 	child := start(t, r, c)
 	eventually(t, "the tree is there", func() bool { return len(marked(mark)) >= treeSize })
-	child.Extend(boottime() + 1500*time.Millisecond)
 	end := boottime() + 1500*time.Millisecond
+	child.Extend(end)
 	status := waitFor(t, child)
-	if now := boottime(); now < end-time.Millisecond || now > end+time.Second {
+	if now := boottime(); now < end || now > end+time.Second {
 		t.Errorf("killed %v after the deadline", now-end)
 	}
 	if status.Signal() != syscall.SIGKILL || child.Killed() {
@@ -58,12 +58,12 @@ func TestAGuardianKillsTheWholeTreeAtItsDeadline(t *testing.T) {
 
 func TestAGuardianLeavesAloneWhatItIsNotToldOfAnyMore(t *testing.T) {
 	r := running(t)
-	c, _ := guarded(t, 500*time.Millisecond)
+	const life = 2 * time.Second
+	c, _ := guarded(t, life)
 	extended, given := start(t, r, c), start(t, r, c)
 	given.Unguard()
-	for range 10 {
-		extended.Extend(boottime() + 400*time.Millisecond)
-		pause(t, 100*time.Millisecond)
+	for end := c.Deadline + life/4; boottime() < end; pause(t, life/20) {
+		extended.Extend(boottime() + life)
 	}
 	for _, c := range []*Child{extended, given} {
 		if p, ok := look(c.PID()); !ok || !p.alive() {
@@ -75,7 +75,7 @@ func TestAGuardianLeavesAloneWhatItIsNotToldOfAnyMore(t *testing.T) {
 	if s := waitFor(t, g); !s.Success() {
 		t.Errorf("the guardian ends with %v", s)
 	}
-	pause(t, 600*time.Millisecond)
+	pause(t, life+life/4)
 	if p, ok := look(extended.PID()); !ok || !p.alive() {
 		t.Error("it was killed after all")
 	}
@@ -141,7 +141,7 @@ func TestADeadGuardianIsReplacedBeforeTheNextNote(t *testing.T) {
 
 // helperWrapper starts a tree that must end, and waits.
 func helperWrapper() error {
-	mark := "WARD=" + os.Getenv("WRAPPER_MARK")
+	mark := "TREE=" + os.Getenv("WRAPPER_MARK")
 	ttl, err := time.ParseDuration(os.Getenv("WRAPPER_TTL"))
 	if err != nil {
 		return err
@@ -151,7 +151,7 @@ func helperWrapper() error {
 	wg.Go(func() { _ = r.Run(context.Background()) })
 	c := sh(tree)
 	c.Env = append(c.Env, mark)
-	c.Deadline = boottime() + ttl
+	c.Deadline = boottime() + time.Minute
 	child, err := r.Start(c)
 	if err != nil {
 		return err
@@ -159,6 +159,7 @@ func helperWrapper() error {
 	for len(marked(mark)) < treeSize {
 		time.Sleep(5 * time.Millisecond)
 	}
+	child.Extend(boottime() + ttl)
 	fmt.Println(child.PID(), r.wards.guardian.PID())
 	wg.Wait()
 	return nil
@@ -175,14 +176,14 @@ func TestAGuardianOutlivesWhoStartedIt(t *testing.T) {
 	} {
 		t.Run(test.sig.String(), func(t *testing.T) {
 			r := running(t)
-			mark := "WARD=" + t.Name() + "."
+			mark := markOf(t)
 			out, in, err := os.Pipe()
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer out.Close()
 			c := self("wrapper")
-			c.Env = append(c.Env, "WRAPPER_MARK="+strings.TrimPrefix(mark, "WARD="), "WRAPPER_TTL="+test.ttl.String())
+			c.Env = append(c.Env, "WRAPPER_MARK="+strings.TrimPrefix(mark, "TREE="), "WRAPPER_TTL="+test.ttl.String())
 			c.Stdout = in
 			w := start(t, r, c)
 			in.Close()

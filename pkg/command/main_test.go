@@ -101,6 +101,9 @@ func waitFor(t testing.TB, c *Child) Status {
 	}
 }
 
+// markOf is a variable for the environment of what a test starts. No other test has it, also when this one is run by several at a time.
+func markOf(t *testing.T) string { return fmt.Sprintf("TREE=%s.%d.", t.Name(), os.Getpid()) }
+
 // marked returns the living processes that have this text in their environment.
 func marked(text string) (pids []int) {
 	names, _ := readDirNames("/proc")

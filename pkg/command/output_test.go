@@ -5,6 +5,8 @@ package command
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -57,12 +59,24 @@ func TestOutputKillsWhatContextEnds(t *testing.T) {
 		"a flood":                          "echo begun; yes >&2",
 	} {
 		t.Run(name, func(t *testing.T) {
-			mark := "TREE=" + t.Name()
+			mark := markOf(t)
 			ctx, cancel := context.WithCancelCause(t.Context())
-			c := sh(script)
+			begun := filepath.Join(t.TempDir(), "begun")
+			c := sh(strings.Replace(script, "echo begun", "echo begun; : >'"+begun+"'", 1))
 			c.Env = append(c.Env, mark)
-			timer := time.AfterFunc(300*time.Millisecond, func() { cancel(cause) })
-			defer timer.Stop()
+			var waiting sync.WaitGroup
+			defer waiting.Wait()
+			defer cancel(nil)
+			waiting.Go(func() {
+				tick := time.NewTicker(5 * time.Millisecond)
+				defer tick.Stop()
+				for ctx.Err() == nil {
+					if _, err := os.Stat(begun); err == nil {
+						cancel(cause)
+					}
+					<-tick.C
+				}
+			})
 			began := time.Now()
 			res, err := r.Output(ctx, c, 1000)
 			if took := time.Since(began); took > 10*time.Second {
@@ -83,7 +97,7 @@ func TestOutputKillsWhatContextEnds(t *testing.T) {
 
 func TestOutputDoesNotWaitForWhoHoldsThePipe(t *testing.T) {
 	r := running(t)
-	mark := "TREE=" + t.Name()
+	mark := markOf(t)
 	c := sh("setsid sh -c 'trap \"\" TERM; while :; do sleep 1; done' & sleep 0.2; echo done")
 	c.Env = append(c.Env, mark)
 	began := time.Now()
@@ -101,7 +115,7 @@ func TestOutputDoesNotWaitForWhoHoldsThePipe(t *testing.T) {
 
 func TestManyProbesLeaveNothingBehind(t *testing.T) {
 	r := running(t)
-	mark := "TREE=" + t.Name()
+	mark := markOf(t)
 	slots := make(chan struct{}, 16)
 	var wg sync.WaitGroup
 	n := 600

@@ -277,7 +277,9 @@ func TestSharedRunServesAllWhoCameBefore(t *testing.T) {
 
 func TestKillRestEndsEverythingBelowUs(t *testing.T) {
 	r := running(t)
-	if got := run(t, r, self("kill-rest")); got != "" {
+	c := self("kill-rest")
+	c.Dir = t.TempDir()
+	if got := run(t, r, c); got != "" {
 		t.Error(got)
 	}
 }
@@ -309,11 +311,12 @@ func helperKillRest() error {
 	defer wg.Wait()
 	defer cancel()
 	wg.Go(func() { _ = r.Run(ctx) })
-	child, err := r.Start(sh("sleep 1000 & trap '' TERM; while :; do sleep 1; done"))
+	child, err := r.Start(sh("sleep 1000 & trap '' TERM; : >deaf; while :; do sleep 1; done"))
 	if err != nil {
 		return err
 	}
-	gone, err := r.Start(sh("env -i /usr/bin/setsid -f /bin/sleep 1000; sleep 0.1"))
+	// It ends once what it leaves is in a session of its own, and the child ignores SIGTERM.
+	gone, err := r.Start(sh("env -i /usr/bin/setsid -f /bin/sh -c ': >away; exec /bin/sleep 1000'; until [ -e away ] && [ -e deaf ]; do sleep 0.01; done"))
 	if err != nil {
 		return err
 	}

@@ -64,7 +64,7 @@ func TestNothingSurvivesTheExit(t *testing.T) {
 		"one that keeps forking":                  "setsid sh -c 'while :; do sleep 0.01@; done' &",
 	} {
 		t.Run(name, func(t *testing.T) {
-			mark := "TREE=" + t.Name()
+			mark := markOf(t)
 			bystander := start(t, r, sh("setsid sleep 1000 & (sleep 1000 &); sleep 1000"))
 			whole := func() bool { return len(marked(cookie(r.run, bystander.seq, "test"))) >= 4 }
 			eventually(t, "another process's tree is there", whole)
@@ -177,7 +177,7 @@ func TestSweepWaitsNoLongerThanItsOwnGrace(t *testing.T) {
 func TestManyLeaveOrphansAtOnce(t *testing.T) {
 	r := running(t)
 	n := 200
-	mark := "TREE=" + t.Name()
+	mark := markOf(t)
 	var wg sync.WaitGroup
 	for range n {
 		c := sh("setsid sleep 1000 & sleep 0.5")

@@ -56,8 +56,9 @@ func startServer(t *testing.T) *server {
 // server is a proxy before a server, for faults.
 type server struct {
 	*httptest.Server
-	renew atomic.Int64 // requests to renew, for one or many
-	fault atomic.Pointer[fault]
+	renew  atomic.Int64 // requests to renew, for one or many
+	listen atomic.Int64 // answers to requests for events
+	fault  atomic.Pointer[fault]
 
 	mu   sync.Mutex // guards good
 	good time.Duration
@@ -78,6 +79,9 @@ func front(t *testing.T, behind string) *server {
 	proxy.Transport = &http.Transport{DisableKeepAlives: true}
 	proxy.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	proxy.ModifyResponse = func(r *http.Response) error {
+		if r.StatusCode < 300 && r.Request.URL.Path == "/v1/events" {
+			s.listen.Add(1)
+		}
 		if r.StatusCode < 300 && (r.Request.Method == http.MethodPut || r.Request.Method == http.MethodPost) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -144,6 +148,35 @@ func slow(d time.Duration) fault {
 		}
 		w.WriteHeader(rec.Code)
 		_, _ = w.Write(rec.Body.Bytes())
+	}
+}
+
+// onTime has run do what it has to within milliseconds, and fails the test with its error. Where this machine was late itself then, as
+// when others have its processors, it is run again, some times.
+func onTime(t *testing.T, run func() error) {
+	t.Helper()
+	const most = 10 * time.Millisecond // a fifth of the least margin
+	for try := range 5 {
+		ctx, cancel := context.WithCancel(t.Context())
+		var late time.Duration
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				due := Boottime() + 2*time.Millisecond
+				_ = sleep(ctx, 2*time.Millisecond)
+				late = max(late, Boottime()-due)
+			}
+		})
+		err := run()
+		cancel()
+		wg.Wait()
+		if err == nil {
+			return
+		}
+		if late <= most || try == 4 {
+			t.Fatal(err)
+		}
+		t.Logf("this machine was late by %v: %v", late, err)
 	}
 }
 

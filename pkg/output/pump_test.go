@@ -259,7 +259,7 @@ func TestAStreamWhoseProcessDidNotStartLeavesNoTrace(t *testing.T) {
 			t.Errorf("drain: %v", err)
 		}
 	}
-	if after := openFiles(t); after != before {
+	if after := openFiles(t); after > before {
 		t.Errorf("%d files are open, %d before", after, before)
 	}
 	if got := read(); len(got) != 0 {
@@ -276,7 +276,7 @@ func TestFinishedStreamsGiveBackTheirFilesAndSlots(t *testing.T) {
 		_ = w.Close()
 		pump.drain(s)
 	}
-	if after := openFiles(t); after != before {
+	if after := openFiles(t); after > before {
 		t.Errorf("%d files are open, %d before", after, before)
 	}
 	pump.mu.Lock()

@@ -119,7 +119,7 @@ func TestWhoWaitsForAReadGetsOneThatWasSentLater(t *testing.T) {
 			t.Fatalf("came at %d, the read was sent at %d: %v", came, at, r.err)
 		}
 	}
-	eventually(t, 5*time.Second, "reads end when nobody waits", func() error {
+	eventually(t, 30*time.Second, "reads end when nobody waits", func() error {
 		s.fresh.mu.Lock()
 		defer s.fresh.mu.Unlock()
 		if s.fresh.busy || s.fresh.next != nil {

@@ -33,7 +33,7 @@ func TestWhatACompactionHidesIsReadAgain(t *testing.T) {
 		_, code, _ := far.acquire(t, "k", `{"wait":"20s","owner":"waiter"}`)
 		status <- code
 	}()
-	eventually(t, 5*time.Second, "it waits", func() error {
+	eventually(t, 30*time.Second, "it waits", func() error {
 		if _, text, _ := far.do(t, "GET", "/v1/locks/k", ""); !strings.Contains(text, `"waiters":1`) {
 			return fmt.Errorf("%s", text)
 		}
@@ -62,7 +62,7 @@ func TestWhatACompactionHidesIsReadAgain(t *testing.T) {
 	if got := far.renew(t, "new", last.Token); got != 200 {
 		t.Errorf("renewal of a lock whose begin was not seen: %d", got)
 	}
-	eventually(t, 5*time.Second, "the table is that of etcd", func() error {
+	eventually(t, 30*time.Second, "the table is that of etcd", func() error {
 		if row := far.store.table.get(prefix(t) + "gone"); row != nil {
 			return fmt.Errorf("%s is in it", row.Key)
 		}

@@ -31,7 +31,7 @@ func TestOldProtocol(t *testing.T) {
 	if status, text, _ := r.do(t, "POST", "/keepalive", id); status != 200 || text != "" {
 		t.Errorf("keepalive: %d %q", status, text)
 	}
-	eventually(t, 4*time.Second, "the lock ends", func() error {
+	eventually(t, 30*time.Second, "the lock ends", func() error {
 		status, text, _ := r.do(t, "POST", "/lease", body, "x-lease-ttl", "2s")
 		if status != 201 {
 			return fmt.Errorf("%d %s", status, text)

@@ -21,7 +21,7 @@ func noLeaks(t *testing.T, before, held int, all ...*replica) {
 	c := etcdClient(t)
 	defer c.Close()
 	begin := time.Now()
-	eventually(t, 10*time.Second, "surplus leases end", func() error {
+	eventually(t, 30*time.Second, "surplus leases end", func() error {
 		want := before + held + len(all)
 		for _, r := range all {
 			want += r.store.pool.size()
@@ -52,7 +52,7 @@ func TestACrowdOnOneKeyLeavesOneHolderAndNoLeases(t *testing.T) {
 		for i := range 1000 {
 			wg.Go(func() {
 				status := 503
-				for try := 0; status == 503 && try < 5; try++ { // as the answer says, where the machine is slow
+				for try := 0; status == 503 && try < 20; try++ { // as the answer says, where the machine is slow
 					resp, err := crowd.Post([]*replica{a, b}[i%2].URL+"/v1/locks/"+key+"/acquire", "", stringReader("{}"))
 					if err != nil {
 						t.Error(err)
@@ -60,7 +60,9 @@ func TestACrowdOnOneKeyLeavesOneHolderAndNoLeases(t *testing.T) {
 					}
 					_, _ = io.Copy(io.Discard, resp.Body)
 					resp.Body.Close()
-					status = resp.StatusCode
+					if status = resp.StatusCode; status == 503 {
+						<-time.After(time.Second)
+					}
 				}
 				if status == 201 {
 					won.Add(1)
@@ -110,7 +112,7 @@ func TestAbortedAcquiresLeaveNothing(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	eventually(t, 5*time.Second, "orphans end", func() error {
+	eventually(t, 30*time.Second, "orphans end", func() error {
 		if _, text, _ := r.do(t, "GET", "/v1/locks?prefix=abort", ""); text != `{"locks":[]}`+"\n" {
 			return fmt.Errorf("%s", text)
 		}
@@ -165,7 +167,7 @@ func TestEndOfASession(t *testing.T) {
 	for i := range 3 {
 		a.must(t, fmt.Sprintf("k%d", i), `{"session":"session-that-ends"}`)
 	}
-	eventually(t, 5*time.Second, "the other replica frees all", func() error {
+	eventually(t, 30*time.Second, "the other replica frees all", func() error {
 		if status, text, _ := b.do(t, "DELETE", "/v1/sessions/session-that-ends", ""); status != 204 {
 			return fmt.Errorf("%d %s", status, text)
 		}
@@ -187,7 +189,7 @@ func TestLocksOfALostReplicaAreTakenOver(t *testing.T) {
 	if status := b.renew(t, "k", got.Token); status != 200 {
 		t.Errorf("renew after the loss: %d", status)
 	}
-	took := freeAt(t, b, "short").Sub(begin)
+	took := freeAt(t, b, "short").free.Sub(begin)
 	if took > 12*time.Second {
 		t.Errorf("the lock of a dead holder and a dead replica was free after %s", took)
 	}

@@ -36,7 +36,7 @@ func stray(t *testing.T, a, b *Store, ttl time.Duration) lock.Ref {
 	if err := b.renewOne(left, h.Ref, string(kv.Key), kv).Err; !errors.Is(err, context.Canceled) {
 		t.Fatalf("the renewal whose client is gone: %v", err)
 	}
-	eventually(t, 5*time.Second, "the renewal is written", func() error {
+	eventually(t, 30*time.Second, "the renewal is written", func() error {
 		if now := b.table.get(string(kv.Key)); now == nil || decode(now.Value).Replica != b.replica {
 			return fmt.Errorf("%v", now)
 		}
@@ -70,7 +70,7 @@ func TestARenewalWhoseClientLeftIsKeptTheTimeOf(t *testing.T) {
 	const ttl = 500 * time.Millisecond
 	ref := stray(t, a, b, ttl)
 	began := time.Now()
-	eventually(t, 10*time.Second, "the lock ends", func() error {
+	eventually(t, 30*time.Second, "the lock ends", func() error {
 		if err := a.Validate(t.Context(), ref); !errors.Is(err, lock.ErrGone) {
 			return fmt.Errorf("it is still there: %v", err)
 		}
@@ -107,7 +107,7 @@ func TestAKeyThatIsBeingDeletedIsNoStray(t *testing.T) {
 	s.spawn(func() { s.watch(revision) })
 	h := acquireAt(t, s, "k", "session-of-deletes", time.Hour)
 	key := s.etcdKey(h.Name, 0, 1)
-	eventually(t, 5*time.Second, "the key is told", func() error {
+	eventually(t, 30*time.Second, "the key is told", func() error {
 		if s.table.get(key) == nil {
 			return errors.New("not yet")
 		}
