@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"syscall"
@@ -72,6 +73,8 @@ type ward struct {
 // beGuardian runs until there is nothing left to do.
 func beGuardian(run string) error {
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGPIPE, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTSTP)
+	runtime.LockOSThread()
+	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, -20) // of this thread, where that is allowed: it sleeps until it must not be late
 	debug.SetGCPercent(20)
 	debug.FreeOSMemory() // of what packages keep that are not used here
 	unix.CloseOnExec(guardianFD)
@@ -207,9 +210,13 @@ func (g *guardian) kill(wards []*ward, until time.Duration) {
 				w.strikeBlind()
 				continue
 			}
-			for _, p := range w.find(procs, g.run) {
-				_, _ = p.signal(syscall.SIGKILL) // it is looked for again
-				left++
+			// Those who have no more than the cookie are found by reading that of each process there is,
+			// of which one that is busy may keep us waiting.
+			for _, run := range []string{"", g.run} {
+				for _, p := range w.find(procs, run) {
+					_, _ = p.signal(syscall.SIGKILL) // it is looked for again
+					left++
+				}
 			}
 			if w.PID == 0 && boottime() < began+lateBirth {
 				left++
@@ -231,7 +238,7 @@ func (w *ward) strikeBlind() {
 }
 
 // find returns what is alive of a ward, parents before their children: who is killed first cannot
-// react to the end of the other.
+// react to the end of the other. Without a run no cookie is looked at.
 func (w *ward) find(procs map[int]*proc, run string) []proc {
 	root := procs[int(w.PID)]
 	h := hunt{w, procs, run, root != nil && root.start == w.Start, make(map[int]bool, len(procs))}
@@ -266,7 +273,7 @@ func (h *hunt) owned(p *proc) bool {
 	if parent := h.procs[p.ppid]; !v && parent != nil && parent.start <= p.start {
 		v = h.owned(parent)
 	}
-	if !v {
+	if !v && h.run != "" {
 		seq, _ := readCookie(p.pid, h.run) // it may be gone, or not ours to read
 		v = seq == h.Seq
 	}

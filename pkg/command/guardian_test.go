@@ -252,6 +252,28 @@ func TestAWardIsNotAnotherProcessWithItsNumber(t *testing.T) {
 	}
 }
 
+// What is near is killed before the cookie of each process is read, which takes as long as who is read from.
+func TestAWardIsFoundByItsCookieOnlyWhereThatIsLookedAt(t *testing.T) {
+	r := running(t)
+	child := start(t, r, sh("sleep 1000"))
+	eventually(t, "it has its environment", func() bool { seq, _ := readCookie(child.PID(), r.run); return seq == child.seq })
+	procs, err := readProcs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &ward{note: note{Seq: child.seq}, seen: make(map[identity]bool)} // its number is not known
+	if found := w.find(procs, ""); len(found) != 0 {
+		t.Errorf("without cookies: %v", found)
+	}
+	if found := w.find(procs, r.run); len(found) == 0 || found[0].pid != child.PID() {
+		t.Errorf("by cookies: %v", found)
+	}
+	w.PID, w.Start, w.seen = int64(child.PID()), procs[child.PID()].start, make(map[identity]bool)
+	if found := w.find(procs, ""); len(found) == 0 {
+		t.Error("it is not found by its number")
+	}
+}
+
 func FuzzNotes(f *testing.F) {
 	f.Add([]byte("12345678123456781234567812345678"))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -146,8 +146,8 @@ func TestLocksOutliveFaultsOfEtcdAndReplicas(t *testing.T) {
 	c := startLockTrio(t)
 	turns := func(n int) *lockServer { return c.all[n%3] }
 	t.Run("renewals at all replicas in turns", func(t *testing.T) {
-		k := c.keep(t, "turns", 900*time.Millisecond, turns)
-		quietly(t, 3*time.Second, func() error { k.excludes(c.all[1]); return nil })
+		k := c.keep(t, "turns", 2*time.Second, turns)
+		quietly(t, 5*time.Second, func() error { k.excludes(c.all[1]); return nil })
 		k.freedIn(c.all[2], k.ttl+2*time.Second)
 	})
 	t.Run("the leader of etcd is killed", func(t *testing.T) {
@@ -184,12 +184,12 @@ func TestLocksOutliveFaultsOfEtcdAndReplicas(t *testing.T) {
 		k.more(5)
 	})
 	t.Run("the replica that keeps the time freezes and wakes up late", func(t *testing.T) {
-		k := c.keep(t, "thaw", time.Second, func(n int) *lockServer { return c.all[min(n, 1)] })
+		k := c.keep(t, "thaw", 2*time.Second, func(n int) *lockServer { return c.all[min(n, 1)] })
 		lone := c.keep(t, "lone", 8*time.Second, func(int) *lockServer { return c.all[0] })
 		k.more(3)
 		lone.end()
 		c.all[0].signal(syscall.SIGSTOP)
-		quietly(t, 3*time.Second, func() error { k.excludes(c.all[2]); return nil })
+		quietly(t, 5*time.Second, func() error { k.excludes(c.all[2]); return nil })
 		c.all[0].signal(syscall.SIGCONT)
 		quietly(t, time.Second, func() error { k.excludes(c.all[0]); return nil })
 		k.more(3)
