@@ -239,7 +239,7 @@ lint: bin/golangci-lint bin/misspell bin/licenses bin/links ## check code, modul
 	@go test -count=1 -run '^TestTheLinksOfTheDocsLeadSomewhere$$' ./pkg/wrapper >/dev/null || go test -count=1 -run '^TestTheLinksOfTheDocsLeadSomewhere$$' ./pkg/wrapper
 	@bin/links $(LINKED)
 	@scripts/packages.sh 'the check of shell scripts' $(LINT_PACKAGES)
-	@if command -v shellcheck >/dev/null; then shellcheck .ci/run scripts/*.sh scripts/buildx/docker; fi
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run scripts/*.sh scripts/buildx/docker deployment/systemd/*.{postinstall,preremove}; fi
 	@$(MAKE) lint-vulnerabilities
 
 # What has links out of the repository.

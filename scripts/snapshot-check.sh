@@ -56,6 +56,12 @@ if command -v dpkg-deb >/dev/null; then
   done
   for unit in shared-lock metrics-server prommerge; do
     cmp "$temp/root/usr/lib/systemd/system/$unit.service" "deployment/systemd/$unit.service" || fail "no unit of $unit"
+    package=$unit
+    [[ $unit != metrics-server ]] || package=process-wrapper-metrics-server
+    dpkg-deb -e "dist/${package}_${version}_linux_$arch.deb" "$temp/control"
+    cmp "$temp/control/postinst" "deployment/systemd/$unit.postinstall" || fail "$package does not start anew what runs"
+    cmp "$temp/control/prerm" "deployment/systemd/$unit.preremove" || fail "$package does not stop what it removes"
+    rm -r "$temp/control"
   done
 fi
 # The same commit once more, from a clone in another directory: archives and packages have the same bytes too.

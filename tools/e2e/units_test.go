@@ -127,3 +127,41 @@ func TestTheFlagsOfTheThreatModelExist(t *testing.T) {
 		t.Errorf("only %d flags were found", found)
 	}
 }
+
+// An upgrade must not leave the old program running, a removal none at all, and neither may start
+// what nobody wants. systemctl is played by a script that tells how it was called.
+func TestPackagesStartNothingAndStopWhatTheyRemove(t *testing.T) {
+	t.Parallel()
+	needsRoot(t)
+	needs(t, "unshare", "mount")
+	played := write(t, "systemctl", "#!/bin/sh\necho \"$*\"\nexit 1\n")
+	if err := os.Chmod(played, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const systemd = `mount -t tmpfs none /run && mkdir -p /run/systemd/system && exec "$@"`
+	for _, unit := range []string{"shared-lock", "metrics-server", "prommerge"} {
+		anew := "daemon-reload\ntry-restart " + unit + ".service\n"
+		for _, c := range []struct{ name, script, arg, machine, want string }{
+			{"installed by dpkg", "postinstall", "configure", systemd, anew},
+			{"installed by rpm", "postinstall", "1", systemd, anew},
+			{"removed by dpkg", "preremove", "remove", systemd, "disable --now " + unit + ".service\n"},
+			{"removed by rpm", "preremove", "0", systemd, "disable --now " + unit + ".service\n"},
+			{"upgraded by dpkg", "preremove", "upgrade", systemd, ""},
+			{"upgraded by rpm", "preremove", "1", systemd, ""},
+			{"installed where systemd does not run", "postinstall", "configure", `mount -t tmpfs none /run && exec "$@"`, ""},
+			{"removed where systemd does not run", "preremove", "remove", `mount -t tmpfs none /run && exec "$@"`, ""},
+		} {
+			t.Run(unit+" "+c.name, func(t *testing.T) {
+				script, err := filepath.Abs(root + "/deployment/systemd/" + unit + "." + c.script)
+				if err != nil {
+					t.Fatal(err)
+				}
+				path := "PATH=" + filepath.Dir(played) + ":" + os.Getenv("PATH")
+				got := command(t, []string{path}, "unshare", "--mount", "sh", "-c", c.machine, "sh", script, c.arg)
+				if got.code != 0 || got.stdout != c.want {
+					t.Errorf("it ends with %d and calls %q: %s", got.code, got.stdout, got.stderr)
+				}
+			})
+		}
+	}
+}
