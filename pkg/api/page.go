@@ -281,6 +281,11 @@ func (h *handler) story(st status.State, now time.Time) string {
 			parts = append(parts, "holds lock "+clip(l.Key, 128))
 		}
 	}
+	return strings.Join(append(parts, h.coming(st, now)...), "; ")
+}
+
+// coming is what happens to a process next, and when.
+func (h *handler) coming(st status.State, now time.Time) (parts []string) {
 	switch at := h.killAt(st); {
 	case at.After(now):
 		parts = append(parts, "SIGKILL in "+span(at.Sub(now)))
@@ -290,7 +295,7 @@ func (h *handler) story(st status.State, now time.Time) string {
 	if st.Next.After(now) {
 		parts = append(parts, "next start in "+span(st.Next.Sub(now)))
 	}
-	return strings.Join(parts, "; ")
+	return parts
 }
 
 // lately lists the last events, the latest first.

@@ -209,6 +209,15 @@ func (r *row) why(now time.Time) string {
 	if r.last != "" {
 		parts = append(parts, "last line: "+r.last)
 	}
+	parts = append(parts, r.coming(now)...)
+	if r.Lock != nil && r.Lock.Held {
+		parts = append(parts, "holds lock "+r.Lock.Key)
+	}
+	return printable(strings.Join(parts, "; "))
+}
+
+// coming is what happens to a process next, and when.
+func (r *row) coming(now time.Time) (parts []string) {
 	switch {
 	case r.KillAt == nil:
 	case r.KillAt.After(now):
@@ -219,10 +228,7 @@ func (r *row) why(now time.Time) string {
 	if r.Next != nil && r.Next.After(now) {
 		parts = append(parts, "next start in "+age(r.Next.Sub(now)))
 	}
-	if r.Lock != nil && r.Lock.Held {
-		parts = append(parts, "holds lock "+r.Lock.Key)
-	}
-	return printable(strings.Join(parts, "; "))
+	return parts
 }
 
 // maxLast is of how many processes a table has the last line.

@@ -258,6 +258,16 @@ func whole(client *http.Client, url string) error {
 	return nil
 }
 
+// patiently waits until something is so, and says whether it is. Unlike eventually it may be called beside a test.
+func patiently(so func() bool) bool {
+	for end := time.Now().Add(patience); time.Now().Before(end); <-time.After(time.Millisecond) {
+		if so() {
+			return true
+		}
+	}
+	return false
+}
+
 // drains says whether the log says that Envoy does.
 func drains(w *wrapper) bool { return strings.Contains(w.stderr.String(), `msg="Envoy drains"`) }
 
@@ -282,16 +292,11 @@ func TestWhatBecomesOfConnectionsWhenEnvoyIsDrained(t *testing.T) {
 				requests = 10000
 			}
 			failed := m.load(t, requests, func() {
-				for end := time.Now().Add(patience); m.inFlight.Load() == 0 && time.Now().Before(end); {
-					<-time.After(time.Millisecond)
-				}
-				if m.inFlight.Load() == 0 {
+				if !patiently(func() bool { return m.inFlight.Load() > 0 }) {
 					t.Error("nothing is in flight")
 				}
 				c.preempt()
-				for end := time.Now().Add(patience); !drains(w) && time.Now().Before(end); {
-					<-time.After(time.Millisecond)
-				}
+				patiently(func() bool { return drains(w) })
 			})
 			if !drains(w) {
 				t.Fatal("Envoy was not drained, as the log says")
