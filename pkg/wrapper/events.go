@@ -72,6 +72,11 @@ func eventLabels(env *environment) ([]datagram.Label, error) {
 	return out, nil
 }
 
+// files are what is read before anything is started.
+func (e *environment) files() []string {
+	return slices.DeleteFunc([]string{e.labelsFile, e.lockCA, e.lockCert, e.lockKey}, func(path string) bool { return path == "" })
+}
+
 func fileLabels(env *environment) ([]datagram.Label, error) {
 	if env.labelsFile == "" {
 		return nil, nil

@@ -92,9 +92,12 @@ func lockTLS(env *environment) (*tls.Config, error) {
 // of returns the lock of a process.
 func (l *locks) of(p *spec.Process, environ []string) (*lock, error) {
 	c := p.Readiness.Lock
-	env, err := p.Environ(environ, nil)
-	if err != nil {
-		env = environ // its start will tell
+	env := environ
+	if refers(c.Key) {
+		var err error
+		if env, err = p.Environ(environ, nil); err != nil {
+			env = environ // its start will tell
+		}
 	}
 	key := spec.Expand(c.Key, func(name string) (string, bool) { return lookupEnv(env, name) })
 	if key == "" || len(key) > maxLockKey || !utf8.ValidString(key) || strings.ContainsFunc(key, unicode.IsControl) {
@@ -110,6 +113,20 @@ func (l *locks) of(p *spec.Process, environ []string) (*lock, error) {
 		l.all[p.Name] = k
 	}
 	return k, nil
+}
+
+// refers says whether a key has variables, which may come from files.
+func refers(key string) bool { return strings.Contains(key, "$(") }
+
+// keyFiles are the files that are read for keys of locks.
+func keyFiles(cfg *spec.Config) []string {
+	var all []string
+	for _, p := range cfg.Processes {
+		if l := p.Readiness.Lock; l != nil && refers(l.Key) {
+			all = append(all, p.Env.Paths()...)
+		}
+	}
+	return all
 }
 
 // Acquire waits until the lock is held.

@@ -1,6 +1,7 @@
 package wrapper
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -119,7 +120,7 @@ func run(ctx context.Context, call *cli.Call, f *flags, env *environment, signal
 	defer room.Wait()
 	room.Go(func() { makeRoom(len(cfg.Processes)) })
 	var p *pod
-	sig, err := signals.during(func() (err error) { // it reads files too
+	sig, err := signals.during(call.Log, env.files(), func() (err error) {
 		p, err = newPod(call, f, env)
 		return err
 	})
@@ -138,7 +139,15 @@ func run(ctx context.Context, call *cli.Call, f *flags, env *environment, signal
 	if p.control != nil {
 		defer p.control.Close() // for the last time; an error says that it was closed before
 	}
-	units, err := p.build(cfg, format)
+	var units []supervisor.Unit
+	sig, err = signals.during(call.Log, keyFiles(cfg), func() (err error) {
+		units, err = p.build(cfg, format)
+		return err
+	})
+	if sig != nil {
+		call.Log.Info("ended before anything was started", "signal", signalName(sig))
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -158,7 +167,7 @@ func run(ctx context.Context, call *cli.Call, f *flags, env *environment, signal
 func read(call *cli.Call, f *flags, env *environment, signals *signals) (*spec.Config, print, error) {
 	var cfg *spec.Config
 	var seen print
-	sig, err := signals.during(func() (err error) { // which hangs with its file, or a person who types
+	sig, err := signals.during(call.Log, []string{cmp.Or(f.Config, "CONFIG")}, func() (err error) { // which hangs with its file, or a person who types
 		if f.ConfigWatch {
 			seen = fingerprint(f.Config) // before it is read: no change is missed
 		}

@@ -2,8 +2,10 @@ package wrapper
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -57,10 +59,17 @@ func ends(sig os.Signal) bool {
 	return sig == syscall.SIGTERM || sig == syscall.SIGQUIT || sig == syscall.SIGINT
 }
 
+// slowStart is how long the files of the start may take before that is told.
+const slowStart = 2 * time.Second
+
 // during runs f, or as much of it as there is time for before a signal that asks
 // for our end, which it then returns. An f that cannot be interrupted is left
-// alone: it must have nothing that a program cannot end in the middle of.
-func (s *signals) during(f func() error) (os.Signal, error) {
+// alone: it must have nothing that a program cannot end in the middle of. Files
+// that hang with their file system are named in the log: nothing else runs yet
+// that could say so.
+func (s *signals) during(log *slog.Logger, files []string, f func() error) (os.Signal, error) {
+	slow := time.NewTimer(slowStart)
+	defer slow.Stop()
 	var wg sync.WaitGroup
 	done := make(chan error, 1)
 	wg.Go(func() { done <- f() })
@@ -72,6 +81,8 @@ func (s *signals) during(f func() error) (os.Signal, error) {
 			if ends(sig) {
 				return sig, nil
 			}
+		case <-slow.C:
+			log.Warn("nothing is started yet: do the file systems answer that it reads from?", "reads", strings.Join(files, ", "))
 		}
 	}
 }

@@ -62,6 +62,9 @@ func TestControlStopsAndStartsProcesses(t *testing.T) {
 	w.prints("db started\n", "start", "db")
 	w.refuses("db: it runs already", "start", "db")
 	w.refuses("job: it has failed: exited with code 3", "restart", "job")
+	if r := w.ctl("logs", "job"); r.code != 0 || r.stdout != "" || r.stderr != "process-wrapper: job: nothing has been written yet\n" {
+		t.Errorf("logs of one that has written nothing: %+v", r)
+	}
 	w.refuses(`there is no process "nobody"`, "restart", "nobody")
 	w.refuses(`"nonsense" is no signal`, "signal", "nonsense", "db")
 	if code := w.stop(); code != 0 {
@@ -116,9 +119,6 @@ func TestControlShowsProcesses(t *testing.T) {
 	}
 	if out := w.must("logs", "a", "-n", "1"); strings.Count(out, "\n") != 1 {
 		t.Errorf("one line: %q", out)
-	}
-	if r := w.ctl("logs", "b"); r.code != 0 || r.stdout != "" || r.stderr != "process-wrapper: b: nothing has been written yet\n" {
-		t.Errorf("logs of one that has written nothing: %+v", r)
 	}
 	events := w.must("events", "b")
 	for _, want := range []string{"b  starting", "b  running, pid", "b  probe file: failure: stat /nowhere"} {

@@ -16,7 +16,7 @@ import (
 const (
 	probePeriod  = 300 * time.Millisecond
 	probeTimeout = 700 * time.Millisecond
-	probeSlack   = time.Second
+	probeSlack   = 9 * (probePeriod + probeTimeout)
 )
 
 // probed is the config of a process with a readiness block that never restarts it.
@@ -336,10 +336,13 @@ func TestProbesOfGRPC(t *testing.T) {
 }
 
 func TestHeartBeatsKeepAProcessReady(t *testing.T) {
-	w := start(t, options{config: script("worker", forever, "readiness: {delay: 0s, period: 100ms, failureThreshold: 30, startupDeadline: 1h, heartBeat: {period: 2s}}", "backoff: {initial: 10ms}")})
-	beat := func() {
+	beating := func(name string, failures int) string {
+		return script(name, forever, fmt.Sprintf("readiness: {delay: 0s, period: 100ms, failureThreshold: %d, startupDeadline: 1h, heartBeat: {period: 2s}}", failures), "backoff: {initial: 10ms, max: 10ms}")
+	}
+	w := start(t, options{config: beating("worker", 100000) + beating("stuck", 30)})
+	beat := func(name string) {
 		t.Helper()
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, w.url("/heartbeat?name=worker"), nil)
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, w.url("/heartbeat?name="+name), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -353,13 +356,14 @@ func TestHeartBeatsKeepAProcessReady(t *testing.T) {
 		}
 	}
 	w.until("worker", "has no heartbeat yet", func(s state) bool { return len(s.Probes) == 1 && s.Probes[0].Error == "no heartbeat yet" })
-	beat()
-	w.until("worker", "is ready", func(s state) bool { return s.Ready })
+	w.until("worker", "is ready while it beats", func(s state) bool { beat("worker"); return s.Ready })
 	w.until("worker", "misses its heartbeats", func(s state) bool {
 		return !s.Ready && len(s.Probes) == 1 && strings.Contains(s.Probes[0].Error, "the last heartbeat came")
 	})
-	w.until("worker", "is started again", func(s state) bool { return s.Restarts > 0 && s.Reason == "probe" })
-	if status, _ := w.get("/heartbeat?name=worker"); status != http.StatusNotFound {
+	beat("stuck")
+	before := w.states()["stuck"].Restarts
+	w.until("stuck", "is started again", func(s state) bool { return s.Restarts > before && s.Reason == "probe" })
+	if status, _ := w.get("/heartbeat?name=stuck"); status != http.StatusNotFound {
 		t.Errorf("the heartbeat of the incarnation before is still there: %d", status)
 	}
 }

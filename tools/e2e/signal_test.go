@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"syscall"
 	"testing"
@@ -48,6 +49,24 @@ func TestASignalEndsAWrapperWhoseLabelsDoNotCome(t *testing.T) {
 		return err
 	})
 	defer writer.Close()
+	p.stderr.waitFor(t, regexp.MustCompile(`msg="nothing is started yet.* reads="?`+regexp.QuoteMeta(file)))
+	began := time.Now()
+	p.signal(syscall.SIGTERM)
+	if got := p.wait(); got != 0 {
+		t.Errorf("exit code %d", got)
+	}
+	within(t, began, time.Second, "the end")
+}
+
+// The key of a lock may hold what stands in a file.
+func TestASignalEndsAWrapperWhoseKeyDoesNotCome(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "env")
+	if err := syscall.Mkfifo(file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, options{config: script("a", forever, "envsFile: "+file, "readiness: {lock: {key: $(KEY)}}")})
+	p.stderr.waitFor(t, regexp.MustCompile(`msg="nothing is started yet.* reads="?`+regexp.QuoteMeta(file)))
 	began := time.Now()
 	p.signal(syscall.SIGTERM)
 	if got := p.wait(); got != 0 {
