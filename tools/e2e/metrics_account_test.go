@@ -53,28 +53,31 @@ func TestEverythingSentIsInOneCount(t *testing.T) {
 		return b.String()
 	}
 	const datagrams, pieces = 10_000, 60
-	var senders sync.WaitGroup
-	for range 2 {
-		senders.Go(func() { overload(t, "udp", c.udp, datagrams, udp) })
-		senders.Go(func() { overload(t, "unix", c.unix, pieces, lines) })
-	}
-	senders.Wait()
-	_ = c.cmd.Process.Signal(syscall.SIGSTOP) // what the buffer does not hold is dropped by the kernel
-	overload(t, "udp", c.udp, datagrams, udp)
-	_ = c.cmd.Process.Signal(syscall.SIGCONT)
-
-	const sent = 1 + 3*datagrams + 2*500*pieces
 	applied := func() float64 { return c.sum("metrics_server_applied_total") }
 	dropped := func(kind string) float64 { return c.sum("metrics_server_dropped_total", `kind="`+kind+`"`) }
 	kernel := func() float64 { return c.sum("metrics_server_kernel_drops_total") }
+	sent := 1.0
+	for round := 0; round == 0 || round < 20 && dropped("queue") == 0; round++ { // it is for when one reads while another one writes, on two cores
+		var senders sync.WaitGroup
+		for range 2 {
+			senders.Go(func() { overload(t, "udp", c.udp, datagrams, udp) })
+			senders.Go(func() { overload(t, "unix", c.unix, pieces, lines) })
+		}
+		senders.Wait()
+		sent += 2*datagrams + 2*500*pieces
+	}
+	_ = c.cmd.Process.Signal(syscall.SIGSTOP) // what the buffer does not hold is dropped by the kernel
+	overload(t, "udp", c.udp, datagrams, udp)
+	_ = c.cmd.Process.Signal(syscall.SIGCONT)
+	sent += datagrams
 	eventually(t, "the sum of all counts is what was sent", func() error {
 		a, m, r, q, k := applied(), dropped("malformed"), dropped("rejected"), dropped("queue"), kernel()
 		if a+m+r+q+k != sent {
-			return fmt.Errorf("%v applied + %v malformed + %v rejected + %v of the queue + %v of the kernel are %v, not %d", a, m, r, q, k, a+m+r+q+k, sent)
+			return fmt.Errorf("%v applied + %v malformed + %v rejected + %v of the queue + %v of the kernel are %v, not %v", a, m, r, q, k, a+m+r+q+k, sent)
 		}
 		return nil
 	})
-	t.Logf("%d sent: %v applied, %v malformed, %v rejected, %v dropped by the queue, %v by the kernel",
+	t.Logf("%v sent: %v applied, %v malformed, %v rejected, %v dropped by the queue, %v by the kernel",
 		sent, applied(), dropped("malformed"), dropped("rejected"), dropped("queue"), kernel())
 	for what, n := range map[string]float64{
 		"applied": applied(), "malformed": dropped("malformed"), "rejected": dropped("rejected"), "queue": dropped("queue"), "kernel": kernel(),
