@@ -68,6 +68,13 @@ func TestBuildsWithoutTheMakefileKnowTheirCommit(t *testing.T) {
 	}
 }
 
+// go install PACKAGE@VERSION refuses a module that replaces or excludes others.
+func TestTheModuleCanBeInstalledByItsVersion(t *testing.T) {
+	if directive := regexp.MustCompile(`(?m)^(replace|exclude)\b.*`).FindString(string(content(t, root+"/go.mod"))); directive != "" {
+		t.Errorf("go.mod has %q", directive)
+	}
+}
+
 func copyTo(t *testing.T, from, to string) {
 	t.Helper()
 	info, err := os.Lstat(from)
