@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -291,5 +292,31 @@ func TestSharedLockLiesBesideProcessWrapperInItsImage(t *testing.T) {
 	})
 	if got := d.do(t, "wait", id); got != "1" {
 		t.Errorf("exit code %s", got)
+	}
+}
+
+// Every image serves with a root that it cannot write, no rights and another user, and ends well.
+func TestImagesServeRestricted(t *testing.T) {
+	t.Parallel()
+	d := container(t)
+	for name, args := range map[string][]string{
+		"metadata-mock":  nil,
+		"metrics-server": nil,
+		"prommerge":      {"-target", "app=http://127.0.0.1:1/"},
+		"shared-lock":    {"-embedded-etcd", "/tmp/etcd"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			id := d.run(t, slices.Concat(restricted, []string{d.ours(t, name)}, args)...)
+			eventually(t, "it listens", func() error {
+				if logs := d.do(t, "logs", id); !strings.Contains(logs, `msg="listening"`) {
+					return errors.New(logs)
+				}
+				return nil
+			})
+			if got := d.stop(t, id); got != "0" {
+				t.Errorf("exit code %s", got)
+			}
+		})
 	}
 }
