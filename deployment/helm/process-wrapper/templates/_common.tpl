@@ -16,7 +16,7 @@
 
 {{- define "pw.selector" -}}
 app.kubernetes.io/name: {{ include "pw.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "pw.labels" -}}
