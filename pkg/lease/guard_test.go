@@ -20,10 +20,10 @@ func guard(t *testing.T, ttl time.Duration, urls ...string) *Guard {
 	return NewGuard(client(t, urls...), Request{Key: "k/ey", TTL: ttl, Owner: t.Name()}, quiet)
 }
 
-// acquire is to succeed soon.
+// acquire is to succeed, on a busy machine after some tries.
 func acquire(t *testing.T, g *Guard) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := g.Acquire(ctx, func(s string) { t.Log(s) }); err != nil {
 		t.Fatal(err)
@@ -59,7 +59,7 @@ func TestAGuardKeepsItsLockAndHandsItOver(t *testing.T) {
 	if err := <-got; err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(began); took > 500*time.Millisecond {
+	if took := time.Since(began); took > ttl*3/4 {
 		t.Errorf("the next one had it after %v", took)
 	}
 	if b.Token() <= first || a.Token() != 0 || a.Stats().Held {
@@ -138,15 +138,16 @@ func TestAShortFaultIsSurvived(t *testing.T) {
 }
 
 func TestAnotherReplicaRenews(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	broken := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { frozen(w, r, nil) }))
 	defer broken.Close()
 	defer broken.CloseClientConnections()
 	other := front(t, s.URL)
-	g := guard(t, 3*time.Second, other.URL, broken.URL, s.URL)
+	g := guard(t, 5*time.Second, other.URL, broken.URL, s.URL)
 	acquire(t, g)
 	other.fails(frozen)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 7*time.Second)
 	defer cancel()
 	if err := g.Hold(ctx); err != nil {
 		t.Error(err)
