@@ -8,13 +8,15 @@ import (
 	"time"
 )
 
-// keyWithin is how long the rest of a key may take that a terminal sends as more than
-// one byte: over a slow line the Escape that it begins with may come alone.
-const keyWithin = 50 * time.Millisecond
+// keyWithin is half of how long the rest of a key may take that a terminal sends as more
+// than one byte: over a slow line the Escape that it begins with may come alone. It is
+// looked for twice, as a read that comes too late finds nothing, whatever there is.
+const keyWithin = 25 * time.Millisecond
 
 // read hands on keys.
 func (t *top) read(ctx context.Context, in *os.File) {
 	buf := make([]byte, 64)
+	again := false
 	for n := 0; ; {
 		more, err := in.Read(buf[n:])
 		n += more
@@ -22,8 +24,10 @@ func (t *top) read(ctx context.Context, in *os.File) {
 		if err != nil && !late {
 			return
 		}
+		over := late && again
+		again = late
 		begun := 0
-		if !late {
+		if !over {
 			begun = beginOfKey(buf[:n])
 		}
 		for _, key := range keysOf(buf[:n-begun]) {

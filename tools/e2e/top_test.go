@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 	"unicode/utf8"
 )
 
@@ -64,10 +65,19 @@ func TestTopUnderstandsKeysThatComeInParts(t *testing.T) {
 	w := start(t, options{config: script("a", forever) + script("b", forever) + script("c", forever)})
 	w.ready()
 	top := w.top(80, 10)
-	top.shows(`^a: ready`)
-	top.press("\x1b")
-	top.press("[")
-	top.press("B")
+	for range 10 { // on a busy machine it may take us too long
+		top.shows(`^a: ready`)
+		began := time.Now()
+		top.press("\x1b")
+		top.press("[")
+		top.press("B")
+		if time.Since(began) < 10*time.Millisecond {
+			break
+		}
+		top.press("q")
+		top.restored(0)
+		top = w.top(80, 10)
+	}
 	top.shows(`^b: ready`)
 	top.press("\x1b[B")
 	top.shows(`^c: ready`)
