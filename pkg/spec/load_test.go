@@ -297,7 +297,7 @@ func TestLargeConfigsLoadFast(t *testing.T) {
 			start := time.Now()
 			c, err := Parse("x", []byte(tc.text), Options{})
 			t.Logf("%v", time.Since(start))
-			if took := time.Since(start); took > 5*time.Second {
+			if took := time.Since(start); took > 20*time.Second { // it takes a second on a busy machine, and for ever where the work grows with the square
 				t.Errorf("took %v", took)
 			}
 			if (err == nil) != (c != nil) || c != nil && len(c.Processes) < 1000 {
