@@ -19,11 +19,12 @@ fi
 mkdir -p "$dir"
 rm -f "$dir/.sum"
 
+# What is packed needs a name of its own up to its extension, in the place of which upx puts another for what it writes meanwhile.
 pack() { # NAME FLAG...
-  cp "$program" "$dir/.$1"
-  "$upx" -qqq -9 "${@:2}" "$dir/.$1" # -qqq: errors only
-  "$upx" -qqq -t "$dir/.$1"
-  mv "$dir/.$1" "$dir/$1"
+  cp "$program" "$dir/$1.new"
+  "$upx" -qq -9 "${@:2}" "$dir/$1.new" >/dev/null # errors come on stderr
+  "$upx" -qq -t "$dir/$1.new" >/dev/null
+  mv "$dir/$1.new" "$dir/$1"
 }
 pack process-wrapper --nrv2e &
 nrv=$!

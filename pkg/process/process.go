@@ -336,10 +336,10 @@ func (p *Process) decide(ctx context.Context, err error, ran time.Duration) verd
 
 // stopping publishes that the command has until a time to end.
 func (p *Process) stopping(detail string, killAt time.Time) {
-	changed := p.state.Phase == status.Stopping && p.state.Detail == detail
+	same := p.state.Phase == status.Stopping && p.state.Detail == detail
 	p.state.KillAt = killAt
 	p.to(status.Stopping, detail)
-	if changed {
+	if same {
 		p.board.Put(p.state)
 	}
 }
