@@ -28,11 +28,11 @@ func status(keys ...string) string {
 
 func TestAttributesReachTheProcess(t *testing.T) {
 	needRoot(t)
-	r := running(t)
-	ours, err := exec.Command("sh", "-c", "umask; nice").Output()
+	ours, err := exec.Command("sh", "-c", "umask; nice").Output() // before a reaper runs, which would take it away
 	if err != nil {
 		t.Fatal(err)
 	}
+	r := running(t)
 	for _, tt := range []struct {
 		name, script, want string
 		attr               Attr
