@@ -30,7 +30,7 @@ type faultPod struct {
 	cmd    *exec.Cmd
 	exited chan struct{}
 	log    string
-	thaws  []time.Duration // how long trees lived on after a thaw, while this machine let others run
+	thaws  []thawed
 }
 
 // pod starts a process-wrapper whose holder ends by itself after a time between least and most.
@@ -212,6 +212,9 @@ func send(sig syscall.Signal, pids ...int) {
 // freeze is a time in which nothing of a pod ran, neither holder nor wrapper nor guardian.
 type freeze struct{ from, thaw int64 }
 
+// thawed is how long a tree lived on after a thaw, and how much of that this test itself was kept waiting.
+type thawed struct{ lived, late time.Duration }
+
 // freeze stops all of a pod for longer than its lock is good. After the thaw the tree is to die at once;
 // that it does no harm until then is left to the register.
 func (p *faultPod) freeze() {
@@ -237,7 +240,7 @@ func (p *faultPod) freeze() {
 		pause(context.Background(), time.Millisecond)
 		late += max(boottime()-due, 0)
 	}
-	p.thaws = append(p.thaws, time.Duration(boottime()-thaw-late))
+	p.thaws = append(p.thaws, thawed{time.Duration(boottime() - thaw), time.Duration(late)})
 	p.note("a frozen tree is dead")
 }
 

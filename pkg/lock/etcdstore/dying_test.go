@@ -1,6 +1,7 @@
 package etcdstore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -39,7 +40,9 @@ func TestASessionWhoseLeaseIsJustOverHoldsNothingForNobody(t *testing.T) {
 			<-time.After(time.Duration(lifetime(time.Second))*time.Second + 20*time.Millisecond)
 			got := acquire([]*Store{a, b}[i%2], key, session)
 			// A key that was there before would have ended by now, and come again.
-			watch := c.Watch(t.Context(), prefix(t)+key, clientv3.WithRev(begin.Token))
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			watch := c.Watch(ctx, prefix(t)+key, clientv3.WithRev(begin.Token))
 			if r := <-watch; r.Err() != nil || len(r.Events) < 1 || r.Events[0].Kv.CreateRevision != got.Token {
 				t.Errorf("%s was first written otherwise than as %d: %v", key, got.Token, r)
 			}
