@@ -23,7 +23,7 @@ type rehearsal struct {
 }
 
 func TestFaults(t *testing.T) {
-	r := rehearsal{[]uint64{1}, 7 * time.Second}
+	r := rehearsal{[]uint64{1}, 10 * time.Second}
 	if os.Getenv("FAULT") != "" {
 		r = rehearsal{[]uint64{11, 12, 13}, time.Minute}
 	}
