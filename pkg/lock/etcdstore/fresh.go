@@ -9,19 +9,24 @@ import (
 // freshFor is how old what this replica knows of its locks may be when it renews one without asking
 // etcd. So much longer keeps each replica the time of a lock that it took from another one: the other
 // may have answered a renewal that long after it lost the lock.
-const freshFor = 20 * time.Millisecond
+const freshFor = 30 * time.Millisecond
 
-// staleFrom is the age at which a renewal has etcd asked anew, without waiting for it.
-const staleFrom = 5 * time.Millisecond
+// Reads ahead: a renewal has etcd asked anew, without waiting for it, so long after the last read, and while there are fewer under way.
+// So what is known stays fresh also where an answer takes much of freshFor, as on a busy machine.
+const (
+	staleFrom = 3 * time.Millisecond
+	maxReads  = 8
+)
 
 // freshness tells when all changes of locks were known here.
 type freshness struct {
 	seen atomic.Int64 // all events up to this revision were applied; 0: unknown
 	at   atomic.Int64 // of boottime: before a read was sent whose revision had been seen at its answer
+	sent atomic.Int64 // by boottime, the last read ahead
 
 	mu   sync.Mutex // guards what follows
-	busy bool       // a read is under way
-	next *round     // that will be sent after it
+	busy int        // reads under way
+	next *round     // that will be sent after one of them
 }
 
 // round is a read for which many may wait. What it found may be read when done is closed.
@@ -52,20 +57,21 @@ func (f *freshness) is(now int64) bool {
 	return at > 0 && now > 0 && now-at < int64(freshFor)
 }
 
-// refresh asks etcd if it is time to. While renewals come all the time, none has to wait then.
+// refresh has a read sent if it is time to. While renewals come all the time, none has to wait then.
 func (s *Store) refresh(now int64) {
-	if now-s.fresh.at.Load() >= int64(staleFrom) {
+	f := &s.fresh
+	if last := f.sent.Load(); now-max(f.at.Load(), last) >= int64(staleFrom) && f.sent.CompareAndSwap(last, now) {
 		s.ask()
 	}
 }
 
-// ask has a read sent, if none is under way.
+// ask has a read sent, unless many are under way.
 func (s *Store) ask() {
 	f := &s.fresh
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.busy {
-		f.busy = s.spawn(s.rounds)
+	if f.busy < maxReads && s.spawn(s.rounds) {
+		f.busy++
 	}
 }
 
@@ -73,7 +79,7 @@ func (s *Store) ask() {
 func (f *freshness) round() *round {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.busy && f.next == nil {
+	if f.busy > 0 && f.next == nil {
 		f.next = &round{done: make(chan struct{})}
 	}
 	return f.next
@@ -81,15 +87,24 @@ func (f *freshness) round() *round {
 
 // rounds reads, and again while somebody waits for it.
 func (s *Store) rounds() {
-	f := &s.fresh
-	for now := new(round); now != nil; {
-		now.good, now.err = s.caughtUp()
-		if now.done != nil {
-			close(now.done)
-		}
-		f.mu.Lock()
-		now, f.next = f.next, nil
-		f.busy = now != nil
-		f.mu.Unlock()
+	for r := s.fresh.turn(true); r != nil; r = s.fresh.turn(false) {
+		r.good, r.err = s.caughtUp()
+		close(r.done)
 	}
+}
+
+// turn takes the read that is waited for. The first of a goroutine is sent also where nobody waits.
+func (f *freshness) turn(first bool) *round {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r := f.next
+	f.next = nil
+	switch {
+	case r != nil:
+	case first:
+		r = &round{done: make(chan struct{})}
+	default:
+		f.busy--
+	}
+	return r
 }

@@ -122,8 +122,43 @@ func TestWhoWaitsForAReadGetsOneThatWasSentLater(t *testing.T) {
 	eventually(t, 30*time.Second, "reads end when nobody waits", func() error {
 		s.fresh.mu.Lock()
 		defer s.fresh.mu.Unlock()
-		if s.fresh.busy || s.fresh.next != nil {
+		if s.fresh.busy > 0 || s.fresh.next != nil {
 			return errors.New("one is under way")
+		}
+		return nil
+	})
+}
+
+// Where each read takes longer than what it tells is fresh, it is those that are sent before it is answered that help.
+func TestReadsDoNotWaitForEachOther(t *testing.T) {
+	t.Parallel()
+	p := startStopper(t)
+	s := startStore(t, nil, p.Addr().String())
+	busy := func() int {
+		s.fresh.mu.Lock()
+		defer s.fresh.mu.Unlock()
+		return s.fresh.busy
+	}
+	close(p.stopped) // so that none is answered
+	most := 0
+	for range 3 * maxReads {
+		now := boottime()
+		before := busy()
+		s.refresh(now)
+		s.refresh(now) // another renewal of that moment
+		after := busy()
+		if after > before+1 || after > maxReads {
+			t.Fatalf("%d reads were under way, then %d", before, after)
+		}
+		most = max(most, after)
+		<-time.After(staleFrom)
+	}
+	if most < maxReads {
+		t.Errorf("%d reads were under way at most, want %d", most, maxReads)
+	}
+	eventually(t, 30*time.Second, "reads end", func() error {
+		if n := busy(); n > 0 {
+			return fmt.Errorf("%d are under way", n)
 		}
 		return nil
 	})
