@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -125,8 +126,8 @@ type faultVerdict struct {
 	grants   int
 	together int // locks renewed with others in one request, or found gone
 	unknown  int
-	holders  int             // that ran
-	thaws    []time.Duration // how long trees lived after a thaw, in order
+	holders  int      // that ran
+	thaws    []thawed // in order
 }
 
 // innocent tells if no judge has found anything.
@@ -175,15 +176,14 @@ func (w *world) judge() faultVerdict {
 		w.t.Logf("%3d x %s", w.faults[what], what)
 	}
 	for _, p := range w.pods {
-		for _, thaw := range p.thaws {
-			v.thaws = append(v.thaws, thaw.lived)
-		}
+		v.thaws = append(v.thaws, p.thaws...)
 	}
-	if slices.Sort(v.thaws); len(v.thaws) > 0 {
-		n := len(v.thaws)
-		within, _ := slices.BinarySearch(v.thaws, thawTime)
-		w.t.Logf("of %d trees %d were dead within %s after the thaw of their pod, half of them within %s, the last after %s",
-			n, within, thawTime, v.thaws[n/2].Round(100*time.Microsecond), v.thaws[n-1].Round(100*time.Microsecond))
+	slices.SortFunc(v.thaws, func(a, b thawed) int { return cmp.Compare(a.lived, b.lived) })
+	if n := len(v.thaws); n > 0 {
+		within, _ := slices.BinarySearchFunc(v.thaws, thawTime, func(t thawed, most time.Duration) int { return cmp.Compare(t.lived, most) })
+		last := v.thaws[n-1]
+		w.t.Logf("of %d trees %d were dead within %s after the thaw of their pod, half of them within %s, the last after %s, of which this test was kept waiting for %s",
+			n, within, thawTime, v.thaws[n/2].lived.Round(100*time.Microsecond), last.lived.Round(100*time.Microsecond), last.late.Round(100*time.Microsecond))
 	}
 	return v
 }
