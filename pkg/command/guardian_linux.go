@@ -74,7 +74,10 @@ type ward struct {
 func beGuardian(run string) error {
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGPIPE, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTSTP)
 	runtime.LockOSThread()
-	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, -20) // of this thread, where that is allowed: it sleeps until it must not be late
+	// Where that is allowed: it sleeps until it must not be late. Of this thread, and of its session, within which alone the former
+	// counts where the kernel groups tasks by session.
+	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, -20)
+	_ = os.WriteFile("/proc/self/autogroup", []byte("-20"), 0)
 	debug.SetGCPercent(20)
 	debug.FreeOSMemory() // of what packages keep that are not used here
 	unix.CloseOnExec(guardianFD)

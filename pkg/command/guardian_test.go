@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -117,6 +118,31 @@ func TestAGuardianThatDiesIsReplaced(t *testing.T) {
 	child.Extend(boottime())
 	waitFor(t, child)
 	eventually(t, "nothing is left", func() bool { return len(marked(mark)) == 0 })
+}
+
+// On a machine with more to do than processors, who kills must not wait for its turn.
+func TestAGuardianHasPriorityWhereItMay(t *testing.T) {
+	if out, err := exec.Command("nice", "-n", "-20", "nice").Output(); err != nil || string(out) != "-20\n" {
+		t.Skip("this user may not raise a priority")
+	}
+	r := running(t)
+	t.Cleanup(r.Dismiss)
+	c, _ := guarded(t, time.Minute)
+	child := start(t, r, c)
+	file := func(name string) string {
+		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/%s", r.wards.guardian.PID(), name))
+		return string(text)
+	}
+	eventually(t, "its nice is -20", func() bool {
+		_, rest, _ := strings.Cut(file("stat"), ") ")
+		fields := strings.Fields(rest)
+		return len(fields) > 16 && fields[16] == "-20"
+	})
+	if text := file("autogroup"); text != "" { // a kernel that groups tasks by session
+		eventually(t, "so is that of its session", func() bool { return strings.HasSuffix(file("autogroup"), " nice -20\n") })
+	}
+	child.Extend(boottime())
+	waitFor(t, child)
 }
 
 func TestADeadGuardianIsReplacedBeforeTheNextNote(t *testing.T) {
