@@ -68,6 +68,7 @@ const slowStart = 2 * time.Second
 // that hang with their file system are named in the log: nothing else runs yet
 // that could say so.
 func (s *signals) during(log *slog.Logger, files []string, f func() error) (os.Signal, error) {
+	s.catching.Wait() // or one that comes while f hangs would have its usual effect
 	slow := time.NewTimer(slowStart)
 	defer slow.Stop()
 	var wg sync.WaitGroup
