@@ -22,11 +22,11 @@ const (
 type freshness struct {
 	seen atomic.Int64 // all events up to this revision were applied; 0: unknown
 	at   atomic.Int64 // of boottime: before a read was sent whose revision had been seen at its answer
-	sent atomic.Int64 // by boottime, the last read ahead
+	sent atomic.Int64 // by boottime, the last read beside others; written under mu
 
 	mu   sync.Mutex // guards what follows
 	busy int        // reads under way
-	next *round     // that will be sent after one of them
+	next *round     // that will be sent when one of them is over, if not before
 }
 
 // round is a read for which many may wait. What it found may be read when done is closed.
@@ -60,50 +60,62 @@ func (f *freshness) is(now int64) bool {
 // refresh has a read sent if it is time to. While renewals come all the time, none has to wait then.
 func (s *Store) refresh(now int64) {
 	f := &s.fresh
-	if last := f.sent.Load(); now-max(f.at.Load(), last) >= int64(staleFrom) && f.sent.CompareAndSwap(last, now) {
-		s.ask()
+	if now-max(f.at.Load(), f.sent.Load()) < int64(staleFrom) {
+		return
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s.ask(now)
 }
 
-// ask has a read sent, unless many are under way.
-func (s *Store) ask() {
+// ask has a read sent beside those that are under way, if it is time to and they are not too many. The caller holds fresh.mu.
+func (s *Store) ask(now int64) {
 	f := &s.fresh
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.busy < maxReads && s.spawn(s.rounds) {
-		f.busy++
+	if now-f.sent.Load() < int64(staleFrom) || f.busy >= maxReads || !s.spawn(s.rounds) {
+		return
 	}
+	f.sent.Store(now)
+	f.busy++
+	f.wanted()
 }
 
-// round returns a read that is not sent yet, where others make one worth while: nil if none is under way.
-func (f *freshness) round() *round {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.busy > 0 && f.next == nil {
+// wanted returns the read that is not sent yet. The caller holds mu.
+func (f *freshness) wanted() *round {
+	if f.next == nil {
 		f.next = &round{done: make(chan struct{})}
 	}
 	return f.next
 }
 
-// rounds reads, and again while somebody waits for it.
+// round returns a read that is not sent yet, where others make one worth while: nil if none is under way.
+func (s *Store) round(now int64) *round {
+	f := &s.fresh
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.busy == 0 {
+		return nil
+	}
+	if f.next == nil {
+		s.ask(now) // as those under way may take long
+	}
+	return f.wanted()
+}
+
+// rounds sends what is wanted until there is nothing.
 func (s *Store) rounds() {
-	for r := s.fresh.turn(true); r != nil; r = s.fresh.turn(false) {
+	for r := s.fresh.turn(); r != nil; r = s.fresh.turn() {
 		r.good, r.err = s.caughtUp()
 		close(r.done)
 	}
 }
 
-// turn takes the read that is waited for. The first of a goroutine is sent also where nobody waits.
-func (f *freshness) turn(first bool) *round {
+// turn takes the read that is wanted. If there is none, one less is under way.
+func (f *freshness) turn() *round {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	r := f.next
 	f.next = nil
-	switch {
-	case r != nil:
-	case first:
-		r = &round{done: make(chan struct{})}
-	default:
+	if r == nil {
 		f.busy--
 	}
 	return r

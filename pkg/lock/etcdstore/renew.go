@@ -65,7 +65,7 @@ func (s *Store) renewFresh(refs []lock.Ref, answers []lock.Renewal) (rest []int)
 // renewTogether waits for a read that others need, too, if there is one: when nothing had happened that is not known here, it is good
 // for all. It returns which ones are left to do.
 func (s *Store) renewTogether(refs []lock.Ref, some []int, answers []lock.Renewal) (rest []int) {
-	r := s.fresh.round()
+	r := s.round(boottime())
 	if r == nil {
 		return some
 	}
