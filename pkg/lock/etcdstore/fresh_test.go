@@ -107,6 +107,7 @@ func TestWhoWaitsForAReadGetsOneThatWasSentLater(t *testing.T) {
 	if r := s.round(boottime()); r != nil {
 		t.Fatal("there is something to wait for while nothing is under way")
 	}
+	waited := 0
 	for range 200 {
 		s.fresh.mu.Lock()
 		s.fresh.sent.Store(0) // so that it is time to
@@ -117,10 +118,14 @@ func TestWhoWaitsForAReadGetsOneThatWasSentLater(t *testing.T) {
 		if r == nil {
 			continue // it was over already
 		}
+		waited++
 		<-r.done
 		if at := s.fresh.at.Load(); r.err != nil || r.good && at < came {
 			t.Fatalf("came at %d, the read was sent at %d: %v", came, at, r.err)
 		}
+	}
+	if waited == 0 {
+		t.Error("there never was a read to wait for")
 	}
 	noReads(t, s)
 }
@@ -174,6 +179,9 @@ func TestWhoWaitsIsNotKeptByAReadThatHangs(t *testing.T) {
 	s := startStore(t, nil, p.Addr().String())
 	close(p.stopped)
 	s.refresh(boottime())
+	if busy, _ := reads(s); busy != 1 {
+		t.Fatalf("%d reads are under way after the first", busy)
+	}
 	<-time.After(staleFrom)
 	if s.round(boottime()) == nil {
 		t.Skip("this machine is too slow: the first read is over")
